@@ -1,0 +1,69 @@
+"""The one error a user sees: what is wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class UserError(Exception):
+    """A mistake or a limit that the user can act on; the command line prints it without a traceback.
+
+    Args:
+        what: what is wrong, in a sentence without a final full stop.
+        where: the file, directory, row or option concerned.
+        hint: what to do next, in a sentence without a final full stop.
+    """
+
+    def __init__(self, what: str, *, where: str | Path | None = None, hint: str | None = None) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.hint = hint
+        super().__init__(what, self.where, hint)
+
+    def __str__(self) -> str:
+        where = f" ({self.where})" if self.where else ""
+        hint = f". {self.hint}" if self.hint else ""
+        return f"{self.what}{where}{hint}"
+
+
+_DISK = {
+    errno.ENOSPC: (
+        "the disk is full",
+        "Free some space and run the same command again: it goes on from here",
+    ),
+    errno.EFBIG: (
+        "the file is larger than this system allows",
+        "Raise the limit on file size (`ulimit -f`), or choose another file system",
+    ),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space and run the same command again"),
+    errno.EACCES: ("permission denied", "Choose a directory you may write to, or change its permissions"),
+    errno.EPERM: ("permission denied", "Choose a directory you may write to, or change its permissions"),
+    errno.EROFS: ("the file system is read-only", "Choose a directory you may write to"),
+    errno.EEXIST: ("a file stands where a directory is needed", "Choose another path"),
+    errno.ENOTDIR: ("a part of the path is a file, not a directory", "Choose another path"),
+    errno.EISDIR: ("this is a directory, not a file", "Choose another path"),
+    errno.EIO: (
+        "the device reports an input/output error",
+        "Check the disk, then run the same command again",
+    ),
+}
+
+
+@contextmanager
+def explained(path: str | Path, doing: str = "writing") -> Iterator[None]:
+    """Turn the operating system's refusals inside the block into a `UserError` naming `path`.
+
+    Args:
+        path: what is being read or written, for the message.
+        doing: "reading" or "writing", for the message.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        what, hint = _DISK[error.errno]
+        raise UserError(f"{what} while {doing}", where=error.filename or path, hint=hint) from error

@@ -1,0 +1,1 @@
+"""What the artefacts are made of: streams, vocabularies, packing, shards and their cards."""

@@ -1,0 +1,158 @@
+"""`dataset.json`, the card that makes a directory an artefact: written last, refused where it is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from duologue.errors import UserError, explained
+from duologue.formats.fingerprint import fingerprint
+from duologue.formats.publish import sweep, write_bytes
+
+Kind = Literal["dialogues", "recordings", "units", "sequences"]
+FORMAT_VERSION = 1
+CARD = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a finished artefact says of itself. Holds no time of day and no absolute path.
+
+    Attributes:
+        kind: which of the artefacts this is; manifests are "dialogues" or "recordings".
+        config: every setting that the content depends on.
+        parents: `{"kind", "fingerprint"}` of the artefacts it was made from, in the order they were given.
+        tokenizer: identity of the unit tokenizer, from unit sets on.
+        vocabulary: identity of the vocabulary, in sequence sets.
+        shards: `{"name", "samples", "bytes", "sha256"}` and "tokens" or "seconds", in order.
+        totals: sums over the shards, "inputs" and "rejects" among them.
+        rejects: how many inputs were rejected, by reason.
+        licences: the licences of everything that went into it, sorted.
+    """
+
+    kind: Kind
+    config: Mapping[str, Any]
+    parents: Sequence[Mapping[str, str]] = ()
+    tokenizer: Mapping[str, Any] | None = None
+    vocabulary: Mapping[str, Any] | None = None
+    shards: Sequence[Mapping[str, Any]] = ()
+    totals: Mapping[str, Any] = field(default_factory=dict)
+    rejects: Mapping[str, int] = field(default_factory=dict)
+    licences: Sequence[str] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 that names the content: of the config, the identities and the parents' fingerprints."""
+        config = {
+            "kind": self.kind,
+            "format": FORMAT_VERSION,
+            "config": self.config,
+            "tokenizer": self.tokenizer,
+            "vocabulary": self.vocabulary,
+        }
+        return fingerprint(config, [parent["fingerprint"] for parent in self.parents])
+
+    def as_parent(self) -> dict[str, str]:
+        """Return the entry that an artefact made from this one lists under `parents`."""
+        return {"kind": self.kind, "fingerprint": self.fingerprint}
+
+
+def write_card(directory: Path, card: Card) -> None:
+    """Write `dataset.json`, which declares the directory finished.
+
+    Raises:
+        UserError: the directory cannot be written.
+    """
+    content = {"format": FORMAT_VERSION, "fingerprint": card.fingerprint, **asdict(card)}
+    write_bytes(directory / CARD, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_card(directory: Path, *kinds: Kind) -> Card:
+    """Read the card of a finished artefact.
+
+    Args:
+        directory: the artefact.
+        kinds: the kinds that will do; any, if none is named.
+
+    Raises:
+        UserError: there is no such directory, it is unfinished, damaged, of a newer format, or another kind.
+    """
+    path = directory / CARD
+    if not directory.is_dir():
+        raise UserError("there is no such directory", where=directory, hint="Check the path")
+    if not path.exists():
+        raise UserError(
+            f"the directory has no {CARD}: it is unfinished, or not an artefact of Duologue",
+            where=directory,
+            hint="Run the command that makes it again: it goes on from where it stopped",
+        )
+    try:
+        with explained(path, "reading"):
+            content = json.loads(path.read_bytes())
+        version = content.pop("format")
+        recorded = content.pop("fingerprint")
+        if version > FORMAT_VERSION:
+            raise UserError(
+                f"the artefact has format {version}; this Duologue reads up to {FORMAT_VERSION}",
+                where=path,
+                hint="Upgrade Duologue",
+            )
+        card = Card(**content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"the card is damaged ({error})", where=path, hint="Delete the directory and make it again"
+        ) from error
+    if card.fingerprint != recorded:
+        raise UserError(
+            f"the card was changed by hand: it says {recorded[:12]}, its content gives {card.fingerprint[:12]}",
+            where=path,
+            hint="Delete the directory and make it again",
+        )
+    if kinds and card.kind not in kinds:
+        wanted = " or ".join(kinds)
+        raise UserError(
+            f"this is a set of {card.kind}; {wanted} are needed here",
+            where=directory,
+            hint="Check the order of the steps: manifest, then synthesize or tokenize, then mix, then train",
+        )
+    return card
+
+
+def is_finished(directory: Path, fingerprint: str, leftovers: Sequence[str] = ()) -> bool:
+    """Make `directory` ready for an artefact, or say that the very same one is finished there already.
+
+    Creates the directory where there is none. What killed attempts left under temporary names is swept.
+
+    Args:
+        directory: the `--out` of a command.
+        fingerprint: of the artefact that is to be made.
+        leftovers: glob patterns of the files that an unfinished run may have left, which the caller deals with.
+
+    Raises:
+        UserError: it holds another artefact, or files that no run of Duologue left there.
+    """
+    with explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        sweep(directory)
+    if (directory / CARD).exists():
+        card = read_card(directory)
+        if card.fingerprint == fingerprint:
+            return True
+        raise UserError(
+            f"the directory holds {card.kind} made from other inputs or settings: it is {card.fingerprint[:12]}, "
+            f"this would be {fingerprint[:12]}",
+            where=directory,
+            hint="Choose another --out, or delete the directory first",
+        )
+    known = {path for pattern in leftovers for path in directory.glob(pattern)}
+    foreign = sorted(path.name for path in directory.iterdir() if path not in known)
+    if foreign:
+        raise UserError(
+            f"the directory is not empty: it holds {', '.join(foreign[:3])}{' ...' if len(foreign) > 3 else ''}",
+            where=directory,
+            hint="Choose another --out: a directory holds one artefact and nothing else",
+        )
+    return False

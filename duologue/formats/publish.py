@@ -1,0 +1,61 @@
+"""Files appear whole or not at all: written under a temporary name, synced, renamed."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from duologue.errors import explained
+
+_TEMPORARY = ".tmp-"
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def publishing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that becomes `path` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        UserError: the disk is full, or the directory cannot be written.
+    """
+    # Each attempt has a name of its own, so two attempts at one file never write into each other.
+    temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}-{path.name}")
+    with explained(path):
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_directory(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Publish `data` as the file `path`.
+
+    Raises:
+        UserError: the disk is full, or the directory cannot be written.
+    """
+    with publishing(path) as file:
+        file.write(data)
+
+
+def sweep(directory: Path) -> None:
+    """Delete what killed attempts left in `directory` and below. Call it only while nobody else writes there."""
+    for path in directory.rglob(f"{_TEMPORARY}*"):
+        path.unlink(missing_ok=True)

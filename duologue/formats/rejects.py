@@ -1,0 +1,87 @@
+"""Inputs that could not be used: a row each, with the reason, so that inputs = outputs + rejects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from duologue.formats.publish import publishing
+
+REJECTS = "rejects.parquet"
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("station", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("turn", pa.int32()),
+    ]
+)
+
+
+class Unusable(Exception):
+    """Raised where an input (or a turn of it) cannot be used; the station makes a `Reject` of it and goes on.
+
+    Args:
+        reason: a code in snake_case, the same for all of its kind.
+        message: what was wrong with this one, for a person.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        self.message = message
+        super().__init__(reason, message)
+
+
+@dataclass(frozen=True)
+class Reject:
+    """An input that a station could not use, or one turn of it.
+
+    Attributes:
+        id: of the dialogue or recording; where it has none, the file and place it stands at.
+        station: "manifest", "synthesize", "tokenize" or "mix".
+        reason: a code in snake_case, the same for all rejects of its kind.
+        message: what was wrong with this one, for a person.
+        turn: the turn's index where one turn was left out and the rest went on; None for the whole input.
+    """
+
+    id: str
+    station: str
+    reason: str
+    message: str
+    turn: int | None = None
+
+
+def write_rejects(directory: Path, rejects: Sequence[Reject]) -> None:
+    """Write `rejects.parquet` into an artefact, in the order given. Without rejects there is no file.
+
+    Raises:
+        UserError: the directory cannot be written.
+    """
+    if not rejects:
+        return
+    table = pa.Table.from_pylist([asdict(reject) for reject in rejects], schema=SCHEMA)
+    with publishing(directory / REJECTS) as file:
+        pq.write_table(table, file)
+
+
+def read_rejects(directory: Path) -> list[Reject]:
+    """Read the rejects of an artefact; an empty list where it has none."""
+    path = directory / REJECTS
+    if not path.exists():
+        return []
+    return [Reject(**row) for row in pq.read_table(path, schema=SCHEMA).to_pylist()]
+
+
+def count_by_reason(rejects: Sequence[Reject]) -> dict[str, int]:
+    """Count whole inputs and single turns by reason, most frequent first, then by name.
+
+    Turns are counted under their reason with `turn:` before it: they are not inputs.
+    """
+    counts = Counter(reject.reason if reject.turn is None else f"turn:{reject.reason}" for reject in rejects)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,101 @@
+"""A sample of a unit set: one dialogue as two rows of units on the wall clock, with its turns and sentences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from duologue.formats.fingerprint import canonical_json
+from duologue.formats.shards import npy_array, npy_bytes
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A turn on the wall clock: channel (0 or 1), start and end in seconds, text."""
+
+    channel: int
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence on the unit clock: frames `first_frame` to `first_frame + frames - 1` of its channel.
+
+    `turn` is the index of the turn it belongs to.
+    """
+
+    channel: int
+    text: str
+    first_frame: int
+    frames: int
+    turn: int
+
+
+@dataclass(frozen=True)
+class UnitSample:
+    """One dialogue of a unit set.
+
+    Attributes:
+        id, source, split, licence: as in the manifest.
+        duration_s: length of the audio, in seconds.
+        speakers: who speaks on channel 0 and on channel 1 (voices, where the speech is synthetic).
+        turns: in order of their start.
+        sentences: in order of their first frame; empty where there is no transcript.
+        units: int16 `[2, frames]`, at the tokenizer's rate.
+    """
+
+    id: str
+    source: str
+    split: str
+    licence: str
+    duration_s: float
+    speakers: tuple[str, str]
+    turns: tuple[Turn, ...]
+    sentences: tuple[Sentence, ...]
+    units: np.ndarray
+
+    def members(self) -> dict[str, bytes]:
+        """Return the webdataset members of the sample."""
+        about: dict[str, Any] = {
+            "id": self.id,
+            "source": self.source,
+            "split": self.split,
+            "licence": self.licence,
+            "duration_s": self.duration_s,
+            "speakers": list(self.speakers),
+            "turns": [asdict(turn) for turn in self.turns],
+            "sentences": [asdict(sentence) for sentence in self.sentences],
+        }
+        return {"units.npy": npy_bytes(self.units.astype("<i2")), "json": canonical_json(about)}
+
+
+def unit_sample(members: Mapping[str, bytes]) -> UnitSample:
+    """Read a sample of a unit set back from its members.
+
+    Raises:
+        ValueError: a member is missing or malformed, or the units are not int16 `[2, frames]`.
+    """
+    try:
+        about = json.loads(members["json"])
+        units = npy_array(members["units.npy"])
+        if units.dtype != np.int16 or units.ndim != 2 or units.shape[0] != 2:
+            raise ValueError(f"units are {units.dtype} {list(units.shape)}, not int16 [2, frames]")
+        return UnitSample(
+            id=about["id"],
+            source=about["source"],
+            split=about["split"],
+            licence=about["licence"],
+            duration_s=about["duration_s"],
+            speakers=(about["speakers"][0], about["speakers"][1]),
+            turns=tuple(Turn(**turn) for turn in about["turns"]),
+            sentences=tuple(Sentence(**sentence) for sentence in about["sentences"]),
+            units=units,
+        )
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"not a sample of a unit set: {error!r}") from error

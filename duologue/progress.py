@@ -1,0 +1,111 @@
+"""How long work shows itself: a bar with rate and time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def say(text: str) -> None:
+    """Print a line for the person watching, on standard error: standard output is for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Watch:
+    """Progress of a piece of work of known size; use as a context manager.
+
+    Args:
+        what: the work, such as "synthesize".
+        total: its size, in `unit`.
+        unit: what is counted, in the plural, such as "dialogues".
+        done: how much was done before, by an earlier run.
+    """
+
+    def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._first = self._done = done
+        self._began = self._said = time.monotonic()
+        self._bar: Progress | None = None
+        console = Console(stderr=True)
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}, {task.fields[rate]}"),
+                TimeRemainingColumn(),
+                console=console,
+            )
+
+    def __enter__(self) -> Watch:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(
+                self._what, total=self._total, completed=self._done, unit=self._unit, rate=""
+            )
+        elif self._first:
+            say(f"{self._what}: {self._first:,} of {self._total:,} {self._unit} were done before")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif kind is None:
+            self._line()
+
+    def reach(self, done: int) -> None:
+        """Say that `done` of the total is done, earlier runs included."""
+        self._done = done
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, rate=f"{self._rate():,.1f}/s")
+        elif time.monotonic() - self._said >= _SECONDS_BETWEEN_LINES:
+            self._line()
+
+    def advance(self, count: int = 1) -> None:
+        """Say that `count` more are done."""
+        self.reach(self._done + count)
+
+    def _rate(self) -> float:
+        return (self._done - self._first) / max(time.monotonic() - self._began, 1e-6)
+
+    def _line(self) -> None:
+        self._said = time.monotonic()
+        rate = self._rate()
+        left = f", {(self._total - self._done) / rate:,.0f} s left" if rate and self._done < self._total else ""
+        say(f"{self._what}: {self._done:,} of {self._total:,} {self._unit}, {rate:,.1f}/s{left}")
+
+
+@contextmanager
+def watched(watch: Watch, count: Callable[[], int]) -> Iterator[None]:
+    """Show the progress of work that others do, by asking twice a second how much is done.
+
+    Args:
+        watch: where it is shown.
+        count: returns how much is done, earlier runs included.
+    """
+    stop = Event()
+
+    def look() -> None:
+        while not stop.wait(0.5):
+            watch.reach(count())
+
+    with watch:
+        thread = Thread(target=look, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            watch.reach(count())
