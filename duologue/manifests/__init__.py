@@ -1,0 +1,1 @@
+"""Corpora in: text dialogues and two-channel audio become Parquet manifests."""

@@ -1,0 +1,193 @@
+"""Records out of JSON, JSONL, CSV and Parquet files, one at a time where the format allows it."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from duologue.errors import UserError, explained
+from duologue.formats.rejects import Reject
+
+_LINES = {".jsonl", ".ndjson"}
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
+_ROWS_AT_ONCE = 1_000
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record of a corpus.
+
+    Attributes:
+        place: where it stands, such as "chats.jsonl:17"; its name where it has no id.
+        value: as the format gave it.
+        key: its key, where the file is an object of dialogues.
+    """
+
+    place: str
+    value: Any
+    key: str | None = None
+
+
+def kind_of(path: Path) -> str:
+    """Return the suffix that decides how a file is read, without ".gz"."""
+    return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+
+
+def is_readable(path: Path) -> bool:
+    """Say whether a file has a suffix that is read here."""
+    compressed = path.suffix.lower() == ".gz"
+    return kind_of(path) in SUFFIXES and not (compressed and kind_of(path) == ".parquet")
+
+
+def read_records(
+    path: Path, name: str, is_dialogue: Callable[[Mapping[str, Any]], bool]
+) -> Iterator[Record | Reject]:
+    """Yield the records of a file in order; a damaged line becomes a reject and the file goes on.
+
+    A JSON file may be a list, an object of dialogues by id, a single dialogue, or one record a line.
+
+    Args:
+        path: a JSON, JSONL, CSV or Parquet file; all but Parquet also as `.gz`.
+        name: how the file is called in places and rejects.
+        is_dialogue: says whether a JSON object is a dialogue, and not an object of dialogues.
+
+    Raises:
+        UserError: the file as a whole is damaged.
+    """
+    kind = kind_of(path)
+    try:
+        with explained(path, "reading"):
+            if kind == ".parquet":
+                yield from _parquet(path, name)
+            elif kind == ".csv":
+                yield from _csv(path, name)
+            elif kind in _LINES or _is_lines(path):
+                yield from _json_lines(path, name)
+            else:
+                yield from _json(path, name, is_dialogue)
+    except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowException) as error:
+        raise UserError(
+            f"the file is damaged or cut short ({error})", where=path, hint="Get or write the file again"
+        ) from error
+
+
+def _opened(path: Path) -> IO[bytes]:
+    if path.suffix.lower() == ".gz":
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    return path.open("rb")
+
+
+def _is_lines(path: Path) -> bool:
+    # Many files named .json hold one record a line.
+    with _opened(path) as file:
+        try:
+            first = _parsed(file.readline())
+        except ValueError:
+            return False
+        return isinstance(first, dict) and any(line.strip() for line in file)
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data.removeprefix(_BOM).decode())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _json_lines(path: Path, name: str) -> Iterator[Record | Reject]:
+    with _opened(path) as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            place = f"{name}:{number}"
+            try:
+                record = Record(place, _parsed(line))
+            except ValueError as error:
+                yield Reject(place, "manifest", "malformed", f"the line is not JSON: {error}")
+                continue
+            yield record
+
+
+def _json(path: Path, name: str, is_dialogue: Callable[[Mapping[str, Any]], bool]) -> Iterator[Record | Reject]:
+    with _opened(path) as file:
+        data = file.read()
+    try:
+        content = _parsed(data)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"the JSON is damaged or cut short: {error.msg} at line {error.lineno}, column {error.colno}",
+            where=path,
+            hint="Get the file again; in a .jsonl file, a damaged line costs only itself",
+        ) from error
+    except ValueError as error:
+        raise UserError(f"the file is not JSON ({error})", where=path, hint="Get the file again") from error
+    if isinstance(content, list):
+        yield from (Record(f"{name}:{place}", value) for place, value in enumerate(content))
+    elif isinstance(content, dict) and _is_by_id(content, is_dialogue):
+        for place, (key, value) in enumerate(content.items()):
+            yield Record(f"{name}:{place}", value, key)
+    else:
+        yield Record(name, content)
+
+
+def _is_by_id(content: Mapping[str, Any], is_dialogue: Callable[[Mapping[str, Any]], bool]) -> bool:
+    return not is_dialogue(content) and any(
+        isinstance(value, dict) and is_dialogue(value) for value in content.values()
+    )
+
+
+def _csv(path: Path, name: str) -> Iterator[Record | Reject]:
+    csv.field_size_limit(2**31 - 1)
+    # Bytes that are not UTF-8 come through as surrogates, and cost only the row they stand in.
+    with io.TextIOWrapper(_opened(path), "utf-8-sig", errors="surrogateescape", newline="") as file:
+        rows = csv.reader(file, strict=True)
+        header: list[str] | None = None
+        number = 0
+        while True:
+            try:
+                row = next(rows, None)
+            except csv.Error as error:
+                if header is None:
+                    raise UserError(
+                        f"the header of the CSV file is damaged ({error})", where=path, hint="Get the file again"
+                    ) from error
+                number += 1
+                yield Reject(f"{name}:{number}", "manifest", "malformed", f"the row is not CSV: {error}")
+                continue
+            if row is None:
+                return
+            if not row:
+                continue
+            if header is None:
+                header = row
+                continue
+            number += 1
+            if len(row) != len(header):
+                yield Reject(
+                    f"{name}:{number}",
+                    "manifest",
+                    "malformed",
+                    f"the row has {len(row)} columns; the header names {len(header)}",
+                )
+                continue
+            yield Record(f"{name}:{number}", dict(zip(header, row, strict=True)))
+
+
+def _parquet(path: Path, name: str) -> Iterator[Record | Reject]:
+    with pq.ParquetFile(path) as file:
+        number = 0
+        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
+            for value in batch.to_pylist():
+                yield Record(f"{name}:{number}", value)
+                number += 1

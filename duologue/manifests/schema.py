@@ -1,0 +1,283 @@
+"""The two manifests, dialogues and recordings: their rows, their Parquet schema, reading and writing."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from duologue.errors import UserError
+from duologue.formats.card import Card, Kind, is_finished, read_card, write_card
+from duologue.formats.fingerprint import sha256_file
+from duologue.formats.publish import publishing, write_bytes
+from duologue.formats.rejects import Reject, count_by_reason, write_rejects
+from duologue.formats.units import Turn
+
+ROWS_PER_FILE = 100_000
+ROWS_PER_GROUP = 1_000
+ROOT = "root.json"
+
+_TEXT = pa.string()
+DIALOGUES = pa.schema(
+    [
+        pa.field("id", _TEXT, nullable=False),
+        pa.field("source", _TEXT, nullable=False),
+        pa.field("split", _TEXT, nullable=False),
+        pa.field("licence", _TEXT, nullable=False),
+        pa.field("turns", pa.list_(pa.struct({"speaker": pa.int8(), "text": _TEXT})), nullable=False),
+    ]
+)
+RECORDINGS = pa.schema(
+    [
+        pa.field("id", _TEXT, nullable=False),
+        pa.field("source", _TEXT, nullable=False),
+        pa.field("split", _TEXT, nullable=False),
+        pa.field("licence", _TEXT, nullable=False),
+        pa.field("duration_s", pa.float64(), nullable=False),
+        pa.field("audio", pa.list_(pa.struct({"path": _TEXT, "channel": pa.int8()})), nullable=False),
+        pa.field("speakers", pa.list_(_TEXT), nullable=False),
+        pa.field(
+            "turns",
+            pa.list_(
+                pa.struct({"channel": pa.int8(), "start_s": pa.float64(), "end_s": pa.float64(), "text": _TEXT})
+            ),
+            nullable=False,
+        ),
+    ]
+)
+_SCHEMAS = {"dialogues": DIALOGUES, "recordings": RECORDINGS}
+
+
+@dataclass(frozen=True)
+class DialogueTurn:
+    """A turn of a text dialogue. Speaker 0 is the model's side (the assistant), 1 the user's."""
+
+    speaker: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A row of a manifest of dialogues."""
+
+    id: str
+    source: str
+    split: str
+    licence: str
+    turns: tuple[DialogueTurn, ...]
+
+
+@dataclass(frozen=True)
+class AudioChannel:
+    """Where a side of a recording is: a path relative to the manifest's root, and the channel in that file."""
+
+    path: str
+    channel: int
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A row of a manifest of recordings. `audio` has two entries, for channel 0 and channel 1."""
+
+    id: str
+    source: str
+    split: str
+    licence: str
+    duration_s: float
+    audio: tuple[AudioChannel, AudioChannel]
+    speakers: tuple[str, str]
+    turns: tuple[Turn, ...] = ()
+
+
+Row = Dialogue | Recording
+
+
+def _row(kind: str, values: dict[str, Any]) -> Row:
+    if kind == "dialogues":
+        return Dialogue(**{**values, "turns": tuple(DialogueTurn(**turn) for turn in values["turns"])})
+    first, second = (AudioChannel(**side) for side in values["audio"])
+    return Recording(
+        **{
+            **values,
+            "audio": (first, second),
+            "speakers": (values["speakers"][0], values["speakers"][1]),
+            "turns": tuple(Turn(**turn) for turn in values["turns"]),
+        }
+    )
+
+
+def _values(row: Row) -> dict[str, Any]:
+    # The inverse of _row. Not dataclasses.asdict: it copies every value, and there are millions.
+    values = {**vars(row), "turns": [vars(turn) for turn in row.turns]}
+    if isinstance(row, Recording):
+        values["audio"] = [vars(side) for side in row.audio]
+    return values
+
+
+def write_manifest(
+    directory: Path,
+    kind: Kind,
+    config: dict[str, Any],
+    read: Callable[[], Iterable[Row | Reject]],
+    root: Path | None = None,
+) -> Card:
+    """Write a manifest, unless the very same one is there already.
+
+    A row whose id came before becomes a reject (`duplicate_id`), so ids are unique in the manifest; so does one
+    whose id is empty or unprintable (`bad_id`). Inputs are rows and rejects of whole inputs; rejects of single
+    turns are listed with the others, and counted by reason only.
+
+    Args:
+        directory: the `--out`.
+        kind: "dialogues" or "recordings".
+        config: the reader's settings and the sha256 of what it reads: whatever the rows depend on.
+        read: called once, yields rows and rejects in their final order.
+        root: of recordings, the directory that their audio paths are relative to.
+
+    Raises:
+        UserError: the directory holds something else or cannot be written, or nothing could be read.
+    """
+    fingerprint = Card(kind, config).fingerprint
+    if is_finished(directory, fingerprint, (f"{kind}-*.parquet", "rejects.parquet", ROOT)):
+        return read_card(directory)
+    seen: set[bytes] = set()
+    rejects: list[Reject] = []
+    licences: set[str] = set()
+    inputs = 0
+
+    def unique() -> Iterator[dict[str, Any]]:
+        nonlocal inputs
+        for row in read():
+            if isinstance(row, Reject):
+                rejects.append(row)
+                # A turn that was left out is not an input: its dialogue is, and it goes on.
+                inputs += row.turn is None
+                continue
+            inputs += 1
+            if not row.id or not row.id.isprintable():
+                shown = row.id.encode("unicode_escape").decode()
+                rejects.append(
+                    Reject(shown, "manifest", "bad_id", "the id is empty or has characters that cannot be printed")
+                )
+                continue
+            digest = hashlib.blake2b(row.id.encode(), digest_size=12).digest()
+            if digest in seen:
+                rejects.append(
+                    Reject(row.id, "manifest", "duplicate_id", "the id came before; the first one is kept")
+                )
+                continue
+            seen.add(digest)
+            licences.add(row.licence)
+            yield _values(row)
+
+    shards = _write_rows(directory, kind, unique())
+    whole = [reject for reject in rejects if reject.turn is None]
+    if not shards:
+        raise UserError(
+            f"none of the {inputs} inputs could be used; of the first: {whole[0].message} ({whole[0].id})"
+            if whole
+            else "the sources hold no inputs",
+            where=directory,
+            hint="Check the sources and the shape; `--help` lists the shapes and shows examples",
+        )
+    write_rejects(directory, rejects)
+    if root is not None:
+        write_bytes(directory / ROOT, (json.dumps({"root": str(root.resolve())}) + "\n").encode())
+    rows = sum(shard["samples"] for shard in shards)
+    card = Card(
+        kind,
+        config,
+        shards=shards,
+        totals={"inputs": inputs, "samples": rows, "rejects": len(whole)},
+        rejects=count_by_reason(rejects),
+        licences=sorted(licences),
+    )
+    write_card(directory, card)
+    return card
+
+
+def _write_rows(directory: Path, kind: str, rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    shards: list[dict[str, Any]] = []
+    schema = _SCHEMAS[kind]
+    group = _take(rows, ROWS_PER_GROUP)
+    while group:
+        path = directory / f"{kind}-{len(shards):05d}.parquet"
+        written = 0
+        with publishing(path) as file, pq.ParquetWriter(file, schema) as writer:
+            while group and written + len(group) <= ROWS_PER_FILE:
+                writer.write_table(pa.Table.from_pylist(group, schema=schema))
+                written += len(group)
+                group = _take(rows, ROWS_PER_GROUP)
+        shards.append(
+            {"name": path.name, "samples": written, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        )
+    return shards
+
+
+def _take(rows: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    return list(itertools.islice(rows, count))
+
+
+class Manifest:
+    """A finished manifest, read by ranges of rows.
+
+    Attributes:
+        directory: where it is.
+        card: its `dataset.json`.
+
+    Raises:
+        UserError: there is no finished manifest there.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.card = read_card(directory, "dialogues", "recordings")
+
+    def __len__(self) -> int:
+        return int(self.card.totals["samples"])
+
+    @property
+    def root(self) -> Path:
+        """The directory that the audio paths of recordings are relative to."""
+        return Path(json.loads((self.directory / ROOT).read_text())["root"])
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
+        """Yield rows `start` to `stop - 1`, reading only the row groups they stand in.
+
+        Raises:
+            UserError: a file of the manifest is missing or damaged.
+        """
+        stop = len(self) if stop is None else stop
+        position = 0
+        for shard in self.card.shards:
+            path = self.directory / shard["name"]
+            if position < stop and start < position + shard["samples"]:
+                try:
+                    yield from self._rows_of(path, start - position, stop - position)
+                except (OSError, pa.ArrowInvalid) as error:
+                    raise UserError(
+                        f"a file of the manifest is missing or damaged ({error})",
+                        where=path,
+                        hint="Delete the manifest's directory and make it again",
+                    ) from error
+            position += shard["samples"]
+
+    def _rows_of(self, path: Path, start: int, stop: int) -> Iterator[Row]:
+        with pq.ParquetFile(path) as file:
+            position = 0
+            for group in range(file.num_row_groups):
+                count = file.metadata.row_group(group).num_rows
+                if position < stop and start < position + count:
+                    table = file.read_row_group(group).slice(
+                        max(start - position, 0), min(stop, position + count) - max(start, position)
+                    )
+                    for values in table.to_pylist():
+                        yield _row(self.card.kind, values)
+                position += count

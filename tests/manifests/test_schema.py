@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+
+from duologue.errors import UserError
+from duologue.formats.card import read_card
+from duologue.formats.rejects import Reject, read_rejects
+from duologue.manifests import schema
+from duologue.manifests.schema import Dialogue, DialogueTurn, Manifest, write_manifest
+
+
+def dialogue(id: str) -> Dialogue:
+    return Dialogue(id, "corpus", "train", "CC0-1.0", (DialogueTurn(0, f"I am {id}."), DialogueTurn(1, "Hello.")))
+
+
+def test_rejected_turns_are_no_inputs(tmp_path):
+    rows = [
+        dialogue("a"),
+        Reject("a", "manifest", "empty_turn", "the turn has no text", turn=2),
+        Reject("a", "manifest", "empty_turn", "the turn has no text", turn=3),
+        Reject("b", "manifest", "one_speaker", "only one speaker speaks"),
+        dialogue("a"),
+    ]
+    card = write_manifest(tmp_path, "dialogues", {}, lambda: rows)
+    assert card.totals == {"inputs": 3, "samples": 1, "rejects": 2}
+    assert card.rejects == {"turn:empty_turn": 2, "duplicate_id": 1, "one_speaker": 1}
+    assert [reject.turn for reject in read_rejects(tmp_path)] == [2, 3, None, None]
+
+
+def test_ids_that_cannot_be_printed_are_rejected(tmp_path):
+    ids = ["", "a\x1fb", "a\nb", "\ud800", "größe 1"]
+    card = write_manifest(tmp_path, "dialogues", {}, lambda: [dialogue(id) for id in ids])
+    assert card.rejects == {"bad_id": 4}
+    assert [row.id for row in Manifest(tmp_path).rows()] == ["größe 1"]
+    assert [reject.id for reject in read_rejects(tmp_path)] == ["", "a\\x1fb", "a\\nb", "\\ud800"]
+
+
+def test_rows_come_back_from_any_range(tmp_path, monkeypatch):
+    monkeypatch.setattr(schema, "ROWS_PER_GROUP", 4)
+    monkeypatch.setattr(schema, "ROWS_PER_FILE", 10)
+    rows = [dialogue(f"d{n}") for n in range(23)]
+    write_manifest(tmp_path, "dialogues", {}, lambda: rows)
+    manifest = Manifest(tmp_path)
+    assert len(manifest) == 23
+    assert len(manifest.card.shards) == 3
+    for start, stop in [(0, 23), (0, 1), (7, 9), (3, 17), (22, 23), (5, 5)]:
+        assert list(manifest.rows(start, stop)) == rows[start:stop]
+
+
+def test_manifest_of_nothing_says_what_was_wrong_with_the_first_input(tmp_path):
+    with pytest.raises(UserError, match=r"none of the 1 inputs could be used.*only one speaker speaks \(b\)"):
+        write_manifest(
+            tmp_path / "a",
+            "dialogues",
+            {},
+            lambda: [Reject("b", "manifest", "one_speaker", "only one speaker speaks")],
+        )
+    with pytest.raises(UserError, match="the sources hold no inputs"):
+        write_manifest(tmp_path / "b", "dialogues", {}, lambda: [])
+
+
+def test_killed_manifest_is_unfinished_and_made_again(tmp_path):
+    def dies():
+        yield dialogue("a")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_manifest(tmp_path, "dialogues", {}, dies)
+    with pytest.raises(UserError, match="unfinished"):
+        read_card(tmp_path)
+    write_manifest(tmp_path, "dialogues", {}, lambda: [dialogue("a")])
+    assert len(Manifest(tmp_path)) == 1
+
+
+def test_finished_manifest_is_not_read_again(tmp_path):
+    write_manifest(tmp_path, "dialogues", {"x": 1}, lambda: [dialogue("a")])
+
+    def never():
+        raise AssertionError("read again")
+
+    assert write_manifest(tmp_path, "dialogues", {"x": 1}, never).totals["samples"] == 1
+    with pytest.raises(UserError, match="made from other inputs or settings"):
+        write_manifest(tmp_path, "dialogues", {"x": 2}, never)
+
+
+def test_damaged_file_of_a_manifest_is_named(tmp_path):
+    write_manifest(tmp_path, "dialogues", {}, lambda: [dialogue("a")])
+    (tmp_path / "dialogues-00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="missing or damaged"):
+        list(Manifest(tmp_path).rows())
