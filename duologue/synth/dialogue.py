@@ -1,0 +1,204 @@
+"""Whole dialogues: text in, two channels of speech with the places of turns and sentences out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from duologue.formats.rejects import Unusable
+from duologue.formats.seeds import uniform
+from duologue.synth.engine import Engine, Utterance
+from duologue.synth.speakable import SpeakableSentence, speakable
+from duologue.synth.timeline import Placed, place, render
+from duologue.synth.voices import choose_voices
+
+# A character is about 65 ms of speech: these are a good half hour and some 20 minutes.
+LONGEST_DIALOGUE = 30_000
+_GROUP_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True)
+class SpokenTurn:
+    """A turn from its first to its last sentence: samples `start` to `end - 1`; `text` in written form."""
+
+    channel: int
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True)
+class SpokenSentence:
+    """A sentence: samples `start` to `start + samples - 1` of its channel.
+
+    `text` is the written form, `spoken` what the engine was given; `turn` is the index in `Spoken.turns`.
+    """
+
+    channel: int
+    text: str
+    spoken: str
+    start: int
+    samples: int
+    turn: int
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A spoken dialogue.
+
+    Attributes:
+        id: of the dialogue.
+        audio: int16 `[2, samples]` at 16 kHz: the sentences at their places, zero elsewhere.
+        voices: who speaks on channel 0 and on channel 1.
+        turns: in order; they never overlap.
+        sentences: in order; they never overlap.
+        refused: turns that were left out: index in the dialogue as it was given, and why.
+    """
+
+    id: str
+    audio: np.ndarray
+    voices: tuple[str, str]
+    turns: tuple[SpokenTurn, ...]
+    sentences: tuple[SpokenSentence, ...]
+    refused: tuple[tuple[int, Unusable], ...]
+
+
+@dataclass
+class _Turn:
+    index: int
+    channel: int
+    sentences: tuple[SpeakableSentence, ...]
+    audio: list[np.ndarray | Unusable]
+
+
+@dataclass
+class _Script:
+    """A dialogue on its way: what will be said, and what was refused."""
+
+    id: str
+    voices: tuple[str, str]
+    turns: list[_Turn]
+    refused: list[tuple[int, Unusable]]
+
+    @property
+    def characters(self) -> int:
+        return sum(len(sentence.spoken) for turn in self.turns for sentence in turn.sentences)
+
+
+def speak(
+    dialogues: Sequence[tuple[str, Sequence[tuple[int, str]]]], engine: Engine, seed: int
+) -> Iterator[Spoken | Unusable]:
+    """Speak dialogues. The result of each depends on it, the engine and the seed, not on its neighbours.
+
+    A turn that cannot be spoken is left out and listed under `refused`; the rest of its dialogue goes on.
+    Sentences of many dialogues go to the engine in one call, as many as make some 20 minutes of speech.
+
+    Args:
+        dialogues: for each its id and its turns: speaker (0 or 1) and text.
+        engine: speaks them.
+        seed: decides voices, gaps and whatever the engine draws.
+
+    Yields:
+        In the same order, one result for each dialogue. Reasons of an `Unusable`: `too_few_turns` (fewer than two
+        are left), `one_speaker_left`, `too_long` (over 30,000 characters). Where no more than one turn is left
+        and one was refused, the message names the first refusal.
+    """
+    group: list[_Script | Unusable] = []
+    characters = 0
+    for id_, turns in dialogues:
+        script = _script(id_, turns, engine, seed)
+        more = script.characters if isinstance(script, _Script) else 0
+        if group and characters + more > _GROUP_CHARACTERS:
+            yield from _perform(group, engine, seed)
+            group, characters = [], 0
+        group.append(script)
+        characters += more
+    yield from _perform(group, engine, seed)
+
+
+def _script(id_: str, turns: Sequence[tuple[int, str]], engine: Engine, seed: int) -> _Script | Unusable:
+    script = _Script(id_, choose_voices(engine.voices, seed, id_), [], [])
+    for index, (speaker, text) in enumerate(turns):
+        try:
+            script.turns.append(_Turn(index, speaker, speakable(text), []))
+        except Unusable as unusable:
+            script.refused.append((index, unusable))
+    return _problem(script) or script
+
+
+def _problem(script: _Script) -> Unusable | None:
+    because = f"; turn {script.refused[0][0]} was refused: {script.refused[0][1].message}" if script.refused else ""
+    if len(script.turns) < 2:
+        return Unusable("too_few_turns", f"{len(script.turns)} of its turns can be spoken{because}")
+    if len({turn.channel for turn in script.turns}) < 2:
+        return Unusable("one_speaker_left", f"only one speaker has something to say{because}")
+    if script.characters > LONGEST_DIALOGUE:
+        return Unusable("too_long", f"it has {script.characters:,} characters; {LONGEST_DIALOGUE:,} are allowed")
+    return None
+
+
+def _perform(group: list[_Script | Unusable], engine: Engine, seed: int) -> Iterator[Spoken | Unusable]:
+    utterances = [
+        Utterance(
+            sentence.spoken,
+            script.voices[turn.channel],
+            int(uniform(seed, "utterance", script.id, turn.index, number) * 2**31),
+        )
+        for script in group
+        if isinstance(script, _Script)
+        for turn in script.turns
+        for number, sentence in enumerate(turn.sentences)
+    ]
+    audio = iter(engine.synthesize(utterances) if utterances else ())
+    for script in group:
+        if isinstance(script, _Script):
+            for turn in script.turns:
+                turn.audio = [next(audio) for _ in turn.sentences]
+            yield _assemble(script, seed)
+        else:
+            yield script
+
+
+def _assemble(script: _Script, seed: int) -> Spoken | Unusable:
+    kept = []
+    for turn in script.turns:
+        failed = next((result for result in turn.audio if isinstance(result, Unusable)), None)
+        if failed is None:
+            kept.append(turn)
+        else:
+            script.refused.append((turn.index, failed))
+    script.turns = kept
+    script.refused.sort(key=lambda refusal: refusal[0])
+    if problem := _problem(script):
+        return problem
+    speech = [[_pcm(audio) for audio in turn.audio if not isinstance(audio, Unusable)] for turn in kept]
+    places, samples = place(
+        [(turn.index, turn.channel, [len(audio) for audio in said]) for turn, said in zip(kept, speech, strict=True)],
+        seed,
+        script.id,
+    )
+    turns, sentences, placed = [], [], []
+    for number, (turn, said, where) in enumerate(zip(kept, speech, places, strict=True)):
+        text = " ".join(sentence.written for sentence in turn.sentences)
+        turns.append(SpokenTurn(turn.channel, where[0].start, where[-1].end, text))
+        for sentence, audio, at in zip(turn.sentences, said, where, strict=True):
+            sentences.append(_sentence(turn.channel, sentence, at, number))
+            placed.append((turn.channel, at, audio))
+    return Spoken(
+        script.id,
+        render(placed, samples),
+        script.voices,
+        tuple(turns),
+        tuple(sentences),
+        tuple(script.refused),
+    )
+
+
+def _sentence(channel: int, sentence: SpeakableSentence, at: Placed, turn: int) -> SpokenSentence:
+    return SpokenSentence(channel, sentence.written, sentence.spoken, at.start, at.samples, turn)
+
+
+def _pcm(audio: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(audio, -1.0, 1.0) * 32_767).astype(np.int16)

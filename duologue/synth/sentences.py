@@ -1,0 +1,52 @@
+"""Where a sentence ends: the unit of synthesis, and of interleaving in stage 1."""
+
+from __future__ import annotations
+
+import re
+
+import sentencex
+
+LONGEST = 300
+
+# Sentences do not end inside these, though they hold full stops.
+_ADDRESS = re.compile(r"\S*(?:://|www\.|@)\S*|\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|io|co|uk)\b\S*")
+# From the best place to cut a long sentence to the worst.
+_CUTS = (re.compile(r"[;:]\s"), re.compile(r",\s|\s-\s|\)\s"), re.compile(r"\s"))
+
+
+def split(paragraph: str) -> list[str]:
+    """Return the sentences of an English paragraph, none longer than `LONGEST` characters.
+
+    A longer one is cut after a clause: at a semicolon or colon, a comma, or a space, as late as there is one.
+    Joined with spaces the sentences hold the paragraph's words, all of them, in order.
+
+    Args:
+        paragraph: plain text without line breaks.
+    """
+    addresses = [match.span() for match in _ADDRESS.finditer(paragraph)]
+    sentences: list[str] = []
+    start = end = 0
+    for part in sentencex.segment("en", paragraph):
+        end += len(part)
+        if not any(first < end < last for first, last in addresses):
+            sentences += _cut(paragraph[start:end].strip())
+            start = end
+    sentences += _cut(paragraph[start:].strip())
+    return [sentence for sentence in sentences if sentence]
+
+
+def _cut(sentence: str) -> list[str]:
+    pieces = []
+    while len(sentence) > LONGEST:
+        place = _place(sentence)
+        pieces.append(sentence[:place].strip())
+        sentence = sentence[place:].strip()
+    return [*pieces, sentence]
+
+
+def _place(sentence: str) -> int:
+    for cut in _CUTS:
+        ends = [match.end() for match in cut.finditer(sentence, LONGEST // 4, LONGEST + 1)]
+        if ends:
+            return ends[-1]
+    return LONGEST

@@ -1,0 +1,219 @@
+"""The spoken form of a sentence: English words that any engine reads the same way."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+from duologue.formats.rejects import Unusable
+from duologue.synth.lexicon import (
+    ABBREVIATIONS,
+    LETTERS,
+    MONTHS,
+    PER,
+    SCALES,
+    SHORTHAND,
+    SIGNS,
+    SPELLED,
+    UNITS,
+    WORDS,
+)
+from duologue.synth.numbers import cardinal, clock, digits, fraction, money, ordinal, plural, year
+
+LONGEST_ADDRESS = 60
+
+_MONTH = "|".join(
+    f"{month}|{month[:3]}\\b\\.?" + ("|Sept\\b\\.?" if month == "September" else "") for month in MONTHS
+)
+# Stands for the full stop of initials until the sentence's own punctuation is in order.
+_DOT = "\x01"
+_NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?|\.\d+"
+_SUM = rf"\d{{1,3}}(?: \d{{3}})+\b|{_NUMBER}"
+
+
+def spoken(sentence: str) -> str:
+    """Return a sentence as it is said.
+
+    Numbers, dates, times, sums of money, units, phone numbers, addresses of the web, abbreviations and initials
+    become words. Ends with a full stop, a question mark or an exclamation mark, if there is a word at all.
+
+    Args:
+        sentence: as `markup.plain` leaves it.
+
+    Returns:
+        ASCII letters, spaces and `' , . ! ? ; : -`.
+
+    Raises:
+        Unusable: `address`: a web address too long or cryptic to be read out; `foreign_script`: a letter that no
+            English letter stands for.
+    """
+    text = _ascii(sentence)
+    if sum(map(str.isalpha, text)) > 6 and text.isupper():
+        text = text.lower()
+    for pattern, speak in _RULES:
+        text = pattern.sub(speak, text)
+    return _tidy(text)
+
+
+def _ascii(text: str) -> str:
+    if text.isascii():
+        return text
+    letters = unicodedata.normalize("NFD", text.translate(LETTERS))
+    letters = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    for letter in letters:
+        if letter.isalpha() and not letter.isascii():
+            raise Unusable("foreign_script", f"the turn holds the letter {letter!r}")
+    return letters
+
+
+def _address(match: re.Match[str]) -> str:
+    address = re.sub(r"^https?://(?:www\.)?|^www\.", "", match[0], flags=re.IGNORECASE)
+    address = address.rstrip(".,!?;:'\")/")
+    if len(address) > LONGEST_ADDRESS or re.search(r"[?=&%#]|\d{5}", address):
+        raise Unusable("address", f"the turn holds the address {match[0][:60]}")
+    for sign, word in ((".", " dot "), ("/", " slash "), ("@", " at "), ("-", " dash "), ("_", " "), (":", " ")):
+        address = address.replace(sign, word)
+    ending = re.search(r"[.,!?;:]*$", match[0])
+    return f" {address}{ending[0] if ending else ''} "
+
+
+def _date(month: int, day: int, year_text: str) -> str:
+    spoken_year = year(year_text) if len(year_text) == 4 else cardinal(year_text.lstrip("0") or "0")
+    return f"{MONTHS[month - 1]} {ordinal(str(day))}, {spoken_year}"
+
+
+def _numeric_date(match: re.Match[str]) -> str:
+    first, second, last = int(match[1]), int(match[2]), match[3]
+    if 1 <= first <= 12 and 1 <= second <= 31:
+        return _date(first, second, last)
+    if 1 <= second <= 12 and 1 <= first <= 31:
+        return _date(second, first, last)
+    return " ".join(cardinal(part) for part in match.groups())
+
+
+def _iso_date(match: re.Match[str]) -> str:
+    month, day = int(match[2]), int(match[3])
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return " ".join(cardinal(part) for part in match.groups())
+    return _date(month, day, match[1])
+
+
+def _month_day(match: re.Match[str]) -> str:
+    month = next(month for month in MONTHS if month.startswith(match[1][:3]))
+    return f"{month} {ordinal(match[2])}"
+
+
+def _time(match: re.Match[str]) -> str:
+    hours, minutes, half = match[1], match[2] or "00", (match[3] or "")[:1]
+    if int(hours) > 24 or int(minutes) > 59:
+        return f"{cardinal(hours)} to {cardinal(minutes)}"
+    return clock(hours, minutes, half) + (f" {_spelled(f'{half.upper()}M')} " if half else "")
+
+
+def _money(match: re.Match[str]) -> str:
+    scale = (match[3] or "").lower()
+    return money(match[1], match[2].replace(" ", ""), SCALES.get(scale, scale)) + " "
+
+
+def _measure(match: re.Match[str]) -> str:
+    one, many = UNITS[match[2]]
+    return f"{cardinal(match[1])} {one if match[1] == '1' else many} "
+
+
+def _several(match: re.Match[str]) -> str:
+    return plural(year(match[1]) if match[1].endswith("0") and len(match[1]) == 4 else cardinal(match[1]))
+
+
+def _initials(match: re.Match[str]) -> str:
+    letters = match[1]
+    if letters in WORDS or (letters not in SPELLED and re.search("[AEIOU]", letters)):
+        return match[0]
+    return _spelled(letters) + ("'s" if match[2] else "")
+
+
+def _spelled(letters: str) -> str:
+    # Dotted is the one form in which "A.M." is not taken for an article and an M.
+    return "".join(letter + _DOT for letter in letters)
+
+
+def _alternatives(names: dict[str, object]) -> str:
+    return "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+
+
+_Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
+# In this order: what is longest and most certain first.
+_RULES: tuple[_Rule, ...] = tuple(
+    (re.compile(pattern), speak)
+    for pattern, speak in (
+        (r"(?i:https?://\S+|www\.\S+)|[\w.+-]+@[\w-]+\.[\w.-]+", _address),
+        (r"\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|io|co|uk)\b(?:/\S*)?", _address),
+        (rf"(?<![\w./])(?:{_alternatives(dict(ABBREVIATIONS))})(?=\W|$)", lambda m: ABBREVIATIONS[m[0]]),
+        (r"\bPh\.?D\b\.?", lambda m: _spelled("PHD")),
+        (r"\bDr\.(?=\s+[A-Z])", lambda m: "Doctor"),
+        (r"\bDr\.", lambda m: "Drive"),
+        (r"\bSt\.(?=\s+[A-Z])", lambda m: "Saint"),
+        (r"\bSt\.", lambda m: "Street"),
+        (r"\b[Nn]os?\.\s?(?=\d)", lambda m: "number "),
+        (rf"(?i:(?<![\w/])(?:{_alternatives(dict(SHORTHAND))})(?![\w/'-]))", lambda m: SHORTHAND[m[0].lower()]),
+        (r"\b24/7\b", lambda m: "twenty-four seven"),
+        (r"\b9/11\b", lambda m: "nine eleven"),
+        (r"(?<![\d-])(?:\+?1[-. ]?)?\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}\b", lambda m: digits(m[0])),
+        (r"(?<![\d.-])\d{3}-\d{4}(?![\d-])", lambda m: digits(m[0])),
+        (r"\b(\d{4})-(\d\d)-(\d\d)\b", _iso_date),
+        (r"\b(\d{1,2})[/.-](\d{1,2})[/.-](\d{4}|\d{2})\b(?![.\d])", _numeric_date),
+        (rf"\b({_MONTH})\s?(\d{{1,2}})(?:st|nd|rd|th)?\b(?![:.,]\d|/)", _month_day),
+        (r"\b(\d{1,2}):(\d\d)(?::\d\d)?(?!\d)(?:\s?([AaPp])\.?\s?[Mm]\b\.?)?", _time),
+        (r"\b(1[0-2]|0?[1-9])()\s?([AaPp])\.?\s?[Mm]\b\.?", _time),
+        (r"\b([ap])\.m\.", lambda m: _spelled(f"{m[1].upper()}M")),
+        (r"(?<=[\d%])\s?-\s?(?=[\d$£€])", lambda m: " to "),
+        (
+            r"(?:(?<=[\d%¢])\s?/\s?(?=day|night|mile|gallon)|(?<=[\w%¢])\s?/\s?(?!day|night|mile|gallon))"
+            r"(day|night|mile|gallon|hour|hr|week|month|mo|year|yr|person)\b",
+            lambda m: f" per {PER.get(m[1], m[1])}",
+        ),
+        (r"\b401\s?\(?k\)?", lambda m: "four oh one k"),
+        (
+            rf"([$£€¥₹])\s?({_SUM})\s?((?i:k|mm|m|bn|b|thousand|hundred|million|billion|trillion)\b)?",
+            _money,
+        ),
+        (r"\b(\d)'\s?(\d{1,2})(?:\"|\b)", lambda m: f"{cardinal(m[1])} foot {cardinal(m[2])}"),
+        (r"(?<![\w])-(?=[\d.])", lambda m: " minus "),
+        (r"\b(\d+) (\d{1,2})/(\d{1,2})\b", lambda m: f"{cardinal(m[1])} and {fraction(m[2], m[3])}"),
+        (r"\b(\d{1,3})/(\d{1,3})\b", lambda m: fraction(m[1], m[2])),
+        (r"(?<=\d):(?=\d)", lambda m: " to "),
+        (r"\b([2-6])[gG]\b", lambda m: f"{cardinal(m[1])} G"),
+        (r"(\d+\.\d+)\"", lambda m: f"{cardinal(m[1])} inches"),
+        (rf"(?<![\w.])({_NUMBER})\s?({_alternatives(dict(UNITS))})(?![\w²])", _measure),
+        (r"(?i:\b(\d+)(?:st|nd|rd|th)\b)", lambda m: ordinal(m[1])),
+        (r"'?\b(\d{1,4})'?s\b", _several),
+        (r"\b(\d{1,4})ers\b", lambda m: f"{cardinal(m[1])}ers"),
+        (r"#(?=\d)", lambda m: "number "),
+        (r"#(?=\w)", lambda m: "hashtag "),
+        (r"(?<=\d)(?=[A-Za-z])|(?<=[A-Za-z])-?(?=\d)", lambda m: " "),
+        (r"(?<=\d)\.(?=\d+\.\d)|(?<=\.\d)\.(?=\d)", lambda m: " point "),
+        (r"(?<![\d.,])(1[1-9]\d\d|20\d\d)(?![\d]|[.,]\d)", lambda m: year(m[1])),
+        (_NUMBER, lambda m: f" {cardinal(m[0])} "),
+        (r"\b((?:[A-Za-z]\.){2,})", lambda m: _spelled(m[1].replace(".", "").upper())),
+        (r"\b([A-Z])\.(?=\s+[A-Z])", lambda m: _spelled(m[1])),
+        (r"\b([A-Z]{2,5})('?s)?\b(?!')", _initials),
+        (r"\band/or\b", lambda m: "and or"),
+        (r"(?<=[A-Za-z])/(?=[A-Za-z])", lambda m: " or "),
+        (rf"[{re.escape(''.join(SIGNS))}]", lambda m: f" {SIGNS[m[0]]} "),
+    )
+)
+
+
+def _tidy(text: str) -> str:
+    text = re.sub(r"[()]|\s-+\s", ", ", text)
+    text = re.sub(rf"[^A-Za-z' ,.!?;:{_DOT}-]", " ", text)
+    text = re.sub(rf"(?<![A-Za-z{_DOT}])['-]+|['-]+(?![A-Za-z])", " ", text)
+    # Of a run of punctuation the strongest sign stays; what stood before the first word goes.
+    text = re.sub(r"\s*[,.!?;:](?:\s*[,.!?;:])*", lambda run: _strongest(run[0]), text)
+    text = " ".join(text.split()).lstrip(",.!?;: ").rstrip(",;:- ")
+    text = re.sub(rf"{_DOT}(?=[.!?])", "", text).replace(_DOT, ".")
+    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _strongest(run: str) -> str:
+    return next(sign for sign in "?!.:;," if sign in run) + " "

@@ -1,0 +1,86 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from duologue.formats.rejects import Unusable
+from duologue.synth.words import spoken
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("Mr. Smith paid $3.50.", "Mister Smith paid three dollars and fifty cents."),
+        ("It's $1, $0.99 or £20", "It's one dollar, ninety-nine cents or twenty pounds."),
+        ("$1.5M and $700k", "one point five million dollars and seven hundred thousand dollars."),
+        ("$60 million", "sixty million dollars."),
+        ("about $50 000 in all", "about fifty thousand dollars in all."),
+        ("$5-10 a month", "five dollars to ten a month."),
+        ("He left at 3 p.m. on Jan. 5, 2024.", "He left at three P.M. on January fifth, twenty twenty-four."),
+        ("10:30 am, 5pm, 10:00 or 9:05", "ten thirty A.M., five P.M., ten o'clock or nine oh five."),
+        ("on 12/25/2024", "on December twenty-fifth, twenty twenty-four."),
+        ("on 2020-05-06", "on May sixth, twenty twenty."),
+        ("in 1984, in 1905", "in nineteen eighty-four, in nineteen oh-five."),
+        ("the 1990s, the '80s, my 20s", "the nineteen nineties, the eighties, my twenties."),
+        ("1,234 of 18,000", "one thousand two hundred and thirty-four of eighteen thousand."),
+        ("0.5, -3.5 and 007", "zero point five, minus three point five and zero zero seven."),
+        ("1st, 22nd, 100th", "first, twenty-second, one hundredth."),
+        ("3/4 of 1 1/2 cups", "three quarters of one and a half cups."),
+        ("8/10, open 24/7", "eight out of ten, open twenty-four seven."),
+        ("won 222-0", "won two hundred and twenty-two to zero."),
+        ("50% at 72°F", "fifty percent at seventy-two degrees Fahrenheit."),
+        (
+            "180lbs, 1 km, 5 ft and 60 mph",
+            "one hundred and eighty pounds, one kilometer, five feet and sixty miles per hour.",
+        ),
+        ("I'm 5'10\"", "I'm five foot ten."),
+        ("call 555-123-4567", "call five five five one two three four five six seven."),
+        ("version 2.0.1", "version two point zero point one."),
+        ("mail bob.s@mail.co.uk!", "mail bob dot s at mail dot co dot uk!"),
+        ("see https://www.example.com/menu.", "see example dot com slash menu."),
+        ("NASA, the FBI, two TVs in NYC", "NASA, the F.B.I., two T.V.'s in N.Y.C."),
+        ("the U.S. economy", "the U.S. economy."),
+        ("THIS IS SHOUTING", "this is shouting."),
+        ("OK, fruit, e.g. apples, etc.", "okay, fruit, for example apples, et cetera."),
+        ("he/she and/or them w/ us", "he or she and or them with us."),
+        ("Q&A, A+, #1, #fun", "Q and A, A plus, number one, hashtag fun."),
+        ("4 × 5 = 20", "four times five equals twenty."),
+        ("Café Zoë in Łódź", "Cafe Zoe in Lodz."),
+        ('"Well" - he (Tom) said: no', "Well, he, Tom, said: no."),
+        ("What?! No!!! Wait...", "What? No! Wait."),
+        ("don't rock 'n' roll", "don't rock n roll."),
+        ("COVID-19 on an iPhone14", "COVID nineteen on an iPhone fourteen."),
+        ("Dr. Who on St. John St.", "Doctor Who on Saint John Street."),
+    ],
+)
+def test_written_english_is_said_as_people_say_it(sentence, expected):
+    assert spoken(sentence) == expected
+
+
+@given(st.text(alphabet=st.sampled_from("0123456789.,:/-$£%°'\"#+= aAmMpPkKsthFC&@()"), max_size=40))
+def test_no_digit_or_sign_reaches_an_engine(sentence):
+    try:
+        said = spoken(sentence)
+    except Unusable as unusable:
+        assert unusable.reason == "address"
+        return
+    assert re.fullmatch(r"(?:[A-Za-z' ,.!?;:-]*[.!?])?", said)
+
+
+@given(st.integers(min_value=0))
+def test_whole_numbers_of_any_size_are_said(number):
+    assert re.fullmatch(r"[a-z -]+\.", spoken(str(number)))
+
+
+@pytest.mark.parametrize("address", ["www.example.com/" + "a" * 80, "https://x.org/?q=1", "http://a.com/id/8812345"])
+def test_an_address_nobody_would_read_out_is_refused(address):
+    with pytest.raises(Unusable) as caught:
+        spoken(f"see {address}")
+    assert caught.value.reason == "address"
+
+
+def test_a_letter_without_an_english_one_is_refused():
+    with pytest.raises(Unusable) as caught:
+        spoken("the Ʒ letter")
+    assert caught.value.reason == "foreign_script"
