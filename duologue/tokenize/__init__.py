@@ -1,0 +1,1 @@
+"""Speech to units: tokenizers behind one interface, on one clock."""

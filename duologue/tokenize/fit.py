@@ -1,0 +1,125 @@
+"""Fitting the embedded kind of tokenizer: k-means over MFCCs, and the mean spectrum of each unit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
+
+from duologue.errors import UserError
+from duologue.formats import seeds
+from duologue.formats.publish import write_bytes
+from duologue.tokenize.mfcc import (
+    BAND_HZ,
+    DIMENSIONS,
+    HOP,
+    QUANTIZER,
+    RATE,
+    SAMPLE_RATE,
+    features,
+    log_magnitudes,
+    nearest,
+)
+from duologue.tokenize.tokenizer import ABOUT
+
+VOCODER = "vocoder.safetensors"
+_SPECTRUM = 257
+
+
+class _Reservoir:
+    """A uniform sample of the frames that pass by, without repeats, of bounded size."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self._size = size
+        self._draw = seeds.generator(seed, "tokenizer fit")
+        self._rows = np.zeros((0, 1 + DIMENSIONS + _SPECTRUM))
+
+    def add(self, channel: np.ndarray) -> None:
+        points, first = np.unique(features(channel), axis=0, return_index=True)
+        keys = self._draw.random(len(points))
+        rows = np.column_stack([keys, points, log_magnitudes(channel)[first]])
+        self._rows = np.concatenate([self._rows, rows])
+        if len(self._rows) > 2 * self._size:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        self._rows = self._rows[np.argsort(self._rows[:, 0], kind="stable")[: self._size]]
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        self._shrink()
+        return self._rows[:, 1 : 1 + DIMENSIONS], self._rows[:, 1 + DIMENSIONS :]
+
+
+def fit(
+    channels: Iterable[np.ndarray], directory: Path, *, units: int = 500, seed: int = 0, frames: int = 200_000
+) -> dict[str, Any]:
+    """Fit a tokenizer and write its directory.
+
+    Unit 0 is given to digital silence, which fills the silent side of synthetic dialogues; k-means finds the others.
+    The same channels in the same order give the same bytes.
+
+    Args:
+        channels: float32 `[samples]` at 16 kHz, one after the other.
+        directory: where `tokenizer.json`, `quantizer.safetensors` and `vocoder.safetensors` go.
+        units: size of the vocabulary.
+        seed: of the sampling and of k-means.
+        frames: how many different frames k-means sees at most, drawn uniformly.
+
+    Returns:
+        What `tokenizer.json` says of the fit: frames, units used, and the perplexity of the units over the frames.
+
+    Raises:
+        UserError: there are fewer different frames than units, or the directory cannot be written.
+    """
+    reservoir = _Reservoir(frames, seed)
+    for channel in channels:
+        reservoir.add(channel)
+    points, spectra = reservoir.result()
+    if len(points) < units:
+        raise UserError(
+            f"the audio has {len(points)} different frames, fewer than the {units} units asked for",
+            hint="Give more audio, or fewer --units",
+        )
+    silence = features(np.zeros(HOP * 4, np.float32))[1:2]
+    kmeans = MiniBatchKMeans(
+        n_clusters=units - 1, batch_size=10_000, n_init=3, max_iter=100, reassignment_ratio=0.0, random_state=seed
+    )
+    # One thread: sums of several threads come out differently each time.
+    with threadpool_limits(1):
+        centroids = np.concatenate([silence, kmeans.fit(points).cluster_centers_]).astype(np.float32)
+        assigned = nearest(points, centroids.astype(np.float64))
+    counts = np.bincount(assigned, minlength=units)
+    means = np.full((units, _SPECTRUM), np.log(1e-5))
+    for unit in np.flatnonzero(counts[1:]) + 1:
+        means[unit] = spectra[assigned == unit].mean(axis=0)
+    shares = counts[counts > 0] / len(points)
+    report = {
+        "frames": len(points),
+        "seed": seed,
+        "units_used": int((counts > 0).sum()),
+        "perplexity": round(float(np.exp(-(shares * np.log(shares)).sum())), 3),
+    }
+    quantizer = save({"centroids": centroids})
+    identity = {
+        "kind": "mfcc-kmeans",
+        "rate": RATE,
+        "sample_rate": SAMPLE_RATE,
+        "vocabulary": units,
+        "quantizer_sha256": hashlib.sha256(quantizer).hexdigest(),
+        "band_hz": list(BAND_HZ),
+        "resampler": "soxr HQ",
+        "window": "25 ms every 10 ms, centred; four to a unit",
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    write_bytes(directory / QUANTIZER, quantizer)
+    write_bytes(directory / VOCODER, save({"log_magnitude": means.astype(np.float16)}))
+    about = {"kind": identity["kind"], "format": 1, "identity": identity, "fit": report}
+    write_bytes(directory / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
+    return report
