@@ -1,0 +1,1 @@
+"""The recipes that ship with Duologue, as TOML."""

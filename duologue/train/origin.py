@@ -1,0 +1,173 @@
+"""Where a run's first weights come from, and whether they fit its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import LlamaForCausalLM
+
+from duologue.errors import UserError, explained
+from duologue.formats.fingerprint import fingerprint, sha256_file
+from duologue.formats.sequences import SequenceSet, describe
+from duologue.formats.vocabulary import Vocabulary
+from duologue.progress import say
+from duologue.train.checkpoint import TRAINER, checkpoints, read_trainer
+from duologue.train.model import build_model, load_model
+from duologue.train.recipe import ModelPath, ModelSizes, Recipe
+
+_SYNCHRONOUS = (2, 3)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The weights that a run begins with.
+
+    Attributes:
+        model: sizes to begin from nothing, or where to load from.
+        about: what `run.json` says of it; no path but a hub name, so that equal runs have equal files.
+        widened: whether the model has our vocabulary already.
+    """
+
+    model: ModelSizes | ModelPath
+    about: dict[str, Any]
+    widened: bool
+
+    def build(self, recipe: Recipe, vocabulary: Vocabulary) -> LlamaForCausalLM:
+        """Return the model, in float32 on the CPU, its embeddings as wide as the vocabulary asks.
+
+        Raises:
+            UserError: it cannot be loaded, or has other sizes than the recipe says or the vocabulary needs.
+        """
+        if not self.widened:
+            return build_model(self.model, vocabulary.padded_size(), vocabulary.base_size, recipe.seed)
+        assert isinstance(self.model, ModelPath)
+        model = load_model(self.model.path)
+        if model.config.vocab_size != vocabulary.padded_size():
+            raise UserError(
+                f"the model has {model.config.vocab_size:,} rows, its vocabulary needs {vocabulary.padded_size():,}",
+                where=self.model.path,
+                hint="Start from a whole checkpoint",
+            )
+        _same_sizes(recipe, model, self.model.path)
+        return model
+
+
+def origin_of(recipe: Recipe, data: SequenceSet, init_from: Path | None) -> Origin:
+    """Find out where a run's first weights come from, and refuse what does not fit its data.
+
+    Args:
+        recipe: of the run; its model counts where `init_from` is not given.
+        data: what the run trains on.
+        init_from: a run (its last checkpoint), a checkpoint, or a model in Hugging Face layout. With our vocabulary
+            it has to be the data's; without, it is widened.
+
+    Raises:
+        UserError: there is nothing to start from, or its vocabulary, unit tokenizer or chunk size is not the data's.
+    """
+    if init_from is None:
+        if isinstance(recipe.model, ModelSizes):
+            return Origin(recipe.model, {"kind": "nothing"}, widened=False)
+        return _pretrained(recipe.model.path, data)
+    if not init_from.is_dir():
+        raise UserError(
+            "there is no such directory to start from", where=init_from, hint="Give a run or a model directory"
+        )
+    path = init_from
+    if (init_from / "run.json").exists():
+        if not (whole := checkpoints(init_from)):
+            raise UserError(
+                "the run to start from has no checkpoint yet",
+                where=init_from,
+                hint="Start it again: it goes on from where it stopped",
+            )
+        path = whole[-1]
+    if not (path / "vocabulary.json").exists():
+        return _pretrained(str(path), data)
+    ours = describe(data.card)
+    # The same tokenizer is called by a hub name here and by a directory there.
+    _same("vocabulary", _unnamed(Vocabulary.load(path).identity), _unnamed(ours["vocabulary"]), path)
+    about: dict[str, Any]
+    if (path / TRAINER).exists():
+        trainer = read_trainer(path)
+        theirs = trainer["data"]
+        _same("unit tokenizer", theirs["tokenizer"], ours["tokenizer"], path)
+        if theirs["stage"] in _SYNCHRONOUS and ours["stage"] in _SYNCHRONOUS:
+            _same_chunk(theirs, ours, path)
+        about = {"kind": "run", "fingerprint": trainer["run"], "step": trainer["step"]}
+    else:
+        about = {"kind": "model", "fingerprint": _fingerprint_of(path)}
+    return Origin(ModelPath(str(path)), about, widened=True)
+
+
+def _pretrained(path: str, data: SequenceSet) -> Origin:
+    """A model without our vocabulary; the data's text has to be numbered as the model's."""
+    directory = Path(path)
+    local = directory.is_dir()
+    if local and not (directory / "tokenizer.json").exists():
+        say(f"{path} has no tokenizer.json: it is taken to number text as the data does")
+    else:
+        own = Vocabulary.from_hugging_face(path, data.vocabulary.units).identity
+        theirs, ours = (
+            {key: identity[key] for key in ("base_size", "sha256")} for identity in (own, data.vocabulary.identity)
+        )
+        _same("text tokenizer", theirs, ours, path)
+    about = {"kind": "model", "fingerprint": _fingerprint_of(directory)} if local else {"kind": "hub", "name": path}
+    return Origin(ModelPath(path), about, widened=False)
+
+
+def _fingerprint_of(model: Path) -> str:
+    with explained(model, "reading"):
+        files = sorted([*model.glob("config.json"), *model.glob("*.safetensors")])
+        return fingerprint({file.name: sha256_file(file) for file in files})
+
+
+def _unnamed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in identity.items() if key != "name"}
+
+
+def _same(what: str, theirs: Mapping[str, Any] | None, ours: Mapping[str, Any] | None, where: Path | str) -> None:
+    if theirs == ours:
+        return
+    keys = sorted({*(theirs or {}), *(ours or {})})
+    differing = [key for key in keys if (theirs or {}).get(key) != (ours or {}).get(key)]
+    raise UserError(
+        f"the {what} of the model to start from, {fingerprint(theirs)[:12]}, is not that of the data, "
+        f"{fingerprint(ours)[:12]}; they differ in {', '.join(differing)}",
+        where=where,
+        hint=f"Start from a model trained with the data's {what}, or make the data again with the model's",
+    )
+
+
+def _same_chunk(theirs: Mapping[str, Any], ours: Mapping[str, Any], where: Path) -> None:
+    if theirs["chunk_ms"] != ours["chunk_ms"]:
+        raise UserError(
+            f"the model to start from learned chunks of {theirs['chunk_ms']} ms (data {theirs['fingerprint'][:12]}), "
+            f"the data has chunks of {ours['chunk_ms']} ms ({ours['fingerprint'][:12]})",
+            where=where,
+            hint=f"Mix the data again with `--chunk-ms {theirs['chunk_ms']}`",
+        )
+
+
+def _same_sizes(recipe: Recipe, model: LlamaForCausalLM, where: str) -> None:
+    if isinstance(recipe.model, ModelPath):
+        return
+    config = model.config
+    assert config.rope_parameters is not None
+    theirs = {
+        "hidden_size": config.hidden_size,
+        "layers": config.num_hidden_layers,
+        "heads": config.num_attention_heads,
+        "kv_heads": config.num_key_value_heads,
+        "intermediate_size": config.intermediate_size,
+        "rope_theta": config.rope_parameters["rope_theta"],
+    }
+    for key, value in theirs.items():
+        if value != getattr(recipe.model, key):
+            raise UserError(
+                f"the model to start from has {key} {value}, the recipe says {getattr(recipe.model, key)}",
+                where=where,
+                hint="Put the model's sizes into the recipe, or start from another model",
+            )

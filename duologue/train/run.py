@@ -1,0 +1,105 @@
+"""`run.json`: what a run directory belongs to, so that no two runs mix in one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from duologue.errors import UserError, explained
+from duologue.formats.fingerprint import fingerprint
+from duologue.formats.publish import write_bytes
+from duologue.train.checkpoint import sweep_checkpoints
+from duologue.train.recipe import ModelPath, Recipe
+
+RUN = "run.json"
+_FORMAT = 1
+
+
+def claim_run(out: Path, recipe: Recipe, data: Mapping[str, Any], init_from: Mapping[str, Any] | None) -> str:
+    """Make a directory ready for a run, or check that it holds the very same one.
+
+    What killed attempts left there is swept. Nothing written holds a time of day or a path of this machine.
+
+    Args:
+        out: the run directory.
+        recipe: of the run.
+        data: `formats.sequences.describe` of what it trains on.
+        init_from: where its first weights come from; None to take the directory's word for it.
+
+    Returns:
+        The run's fingerprint.
+
+    Raises:
+        UserError: the directory holds another run, or other files, or cannot be written.
+    """
+    settings = recipe.as_dict()
+    if isinstance(recipe.model, ModelPath) and Path(recipe.model.path).is_dir():
+        settings["model"] = {"path": Path(recipe.model.path).name}
+    with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+        sweep_checkpoints(out)
+    path = out / RUN
+    there = _read(path) if path.exists() else None
+    if init_from is None and there is not None:
+        init_from = there["init_from"]
+    content = {
+        "format": _FORMAT,
+        "kind": "run",
+        "name": recipe.name,
+        "stage": recipe.stage,
+        "recipe": settings,
+        "data": dict(data),
+        "init_from": init_from,
+    }
+    name = fingerprint(content)
+    if there is not None:
+        if there["fingerprint"] != name:
+            raise _another(out, there, {**content, "fingerprint": name})
+        return name
+    if foreign := sorted(entry.name for entry in out.iterdir()):
+        raise UserError(
+            f"the directory is not empty: it holds {', '.join(foreign[:3])}{' ...' if len(foreign) > 3 else ''}",
+            where=out,
+            hint="Choose another --out: a directory holds one run and nothing else",
+        )
+    text = json.dumps({**content, "fingerprint": name}, indent=2, ensure_ascii=False)
+    write_bytes(path, text.encode() + b"\n")
+    return name
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with explained(path, "reading"):
+            content = json.loads(path.read_bytes())
+        # Through JSON once more, so that a changed file is not taken for the run it was.
+        if content["fingerprint"] != fingerprint({k: v for k, v in content.items() if k != "fingerprint"}):
+            raise ValueError("it was changed by hand")
+        return content
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"the run's description is damaged ({error})",
+            where=path,
+            hint="Choose another --out, and --init-from this run to go on from its weights",
+        ) from error
+
+
+def _another(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> UserError:
+    """Return the error that names both runs and all they differ in."""
+    differences = []
+    for part in ("recipe", "data", "init_from"):
+        theirs, ours = there[part] or {}, here[part] or {}
+        for key in sorted({*theirs, *ours}):
+            if theirs.get(key) != ours.get(key):
+                differences.append(f"{part}.{key} {_short(theirs.get(key))} there, {_short(ours.get(key))} here")
+    return UserError(
+        f"the directory holds another run: {there['name']} {there['fingerprint'][:12]}, this would be {here['name']} "
+        f"{here['fingerprint'][:12]} ({'; '.join(differences)})",
+        where=out,
+        hint="Choose another --out, or give the recipe, data and model that the run began with",
+    )
+
+
+def _short(value: Any) -> str:
+    return value[:12] if isinstance(value, str) and len(value) == 64 else json.dumps(value)

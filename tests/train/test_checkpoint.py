@@ -1,0 +1,124 @@
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from duologue.errors import UserError
+from duologue.formats.sequences import SequenceSet
+from duologue.formats.vocabulary import Vocabulary
+from duologue.train.checkpoint import checkpoints, read_trainer, restore_model, restore_optimizer
+from duologue.train.loop import train
+from tests.train.processes import save_and_die, train_on_a_small_disk
+from tests.train.toy import recipe
+
+
+def _names(run: Path) -> list[str]:
+    return [path.name for path in checkpoints(run)]
+
+
+def test_the_last_checkpoints_are_kept(stage2_run: Path) -> None:
+    assert _names(stage2_run) == ["checkpoint-000016", "checkpoint-000020"]
+    assert not list(stage2_run.glob(".tmp-*"))
+
+
+def test_checkpoints_are_in_order_beyond_a_million_steps(tmp_path: Path) -> None:
+    for name in ("checkpoint-1000000", "checkpoint-999999", "checkpoint-000001", ".tmp-1", "checkpoint-7"):
+        (tmp_path / name).mkdir()
+    assert _names(tmp_path) == ["checkpoint-000001", "checkpoint-999999", "checkpoint-1000000"]
+
+
+def test_transformers_loads_model_and_tokenizer(stage2_run: Path, stage2_set: Path) -> None:
+    path = checkpoints(stage2_run)[-1]
+    model = AutoModelForCausalLM.from_pretrained(path).eval()
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    vocabulary = Vocabulary.load(path)
+    assert vocabulary.identity == SequenceSet(stage2_set).vocabulary.identity
+    assert tokenizer.convert_tokens_to_ids(["<|S0|>", "<|unit_3|>"]) == [257, 262]
+    # It has learned: after a tag and two units that go up by one comes the other tag.
+    stream = [0, 7, 8, 1, 8, 9, 0, 9, 10]
+    scores = model(torch.tensor([vocabulary.from_stream(stream).astype("int64").tolist()])).logits[0, -1]
+    assert scores.argmax() == 258
+    generated = model.generate(torch.tensor([[257, 264]]), max_new_tokens=20, do_sample=False)
+    assert generated.shape == (1, 22)
+
+
+def test_padding_rows_are_trained_to_nothing(stage2_run: Path) -> None:
+    model = restore_model(checkpoints(stage2_run)[-1])
+    likely = model(torch.tensor([[257, 264, 265]])).logits[0, -1].softmax(-1)
+    assert likely[279:].sum() < 0.01
+
+
+def test_a_process_killed_while_writing_leaves_no_checkpoint(stage2_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(stage2_run, run)
+    assert save_and_die(checkpoints(run)[-1], run) == -signal.SIGKILL
+    assert _names(run) == _names(stage2_run)
+    left = list(run.glob(".tmp-*"))
+    assert [sorted(path.name for path in left[0].glob("*.safetensors"))] == [
+        ["model.safetensors", "optimizer.safetensors"]
+    ]
+
+
+def test_the_next_start_sweeps_what_a_killed_one_left(stage2_run: Path, stage2_set: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(stage2_run, run)
+    (run / ".tmp-abc").mkdir()
+    (run / ".tmp-abc" / "model.safetensors").write_bytes(b"half")
+    (run / ".tmp-run.json").write_bytes(b"half")
+    assert train(recipe(), stage2_set, run)["finished_before"]
+    assert not list(run.glob(".tmp-*"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "trainer.json", "config.json"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(
+    name: str, stage2_run: Path, stage2_set: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(stage2_run, run)
+    # As if the run had been stopped after step 20 of more.
+    last = checkpoints(run)[-1]
+    before = (run / "metrics.jsonl").read_text()
+    shutil.rmtree(last)
+    last = checkpoints(run)[-1]
+    harmed = last / name
+    whole = harmed.read_bytes()
+    harmed.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="the checkpoint is damaged") as caught:
+        train(recipe(), stage2_set, run)
+    assert "checkpoint-000016" in str(caught.value) and "Delete it" in str(caught.value)
+    harmed.unlink()
+    with pytest.raises(UserError, match="the checkpoint is damaged"):
+        train(recipe(), stage2_set, run)
+    assert (run / "metrics.jsonl").read_text() == before
+    harmed.write_bytes(whole)
+    assert train(recipe(), stage2_set, run)["step"] == 20
+
+
+def test_the_state_of_another_model_is_refused(stage2_run: Path) -> None:
+    path = checkpoints(stage2_run)[-1]
+    model = restore_model(path)
+    model.extra = torch.nn.Linear(2, 2)
+    with pytest.raises(UserError, match="damaged"):
+        restore_optimizer(path, model, torch.optim.AdamW(model.parameters()))
+
+
+def test_trainer_json_says_what_the_model_was_trained_on(stage2_run: Path, stage2_set: Path) -> None:
+    about = read_trainer(checkpoints(stage2_run)[-1])
+    card = SequenceSet(stage2_set).card
+    assert about["step"] == 20
+    assert about["run"] == json.loads((stage2_run / "run.json").read_bytes())["fingerprint"]
+    assert (about["data"]["tokenizer"], about["data"]["chunk_ms"]) == (card.tokenizer, 160)
+
+
+def test_a_full_disk_is_one_message_and_leaves_the_last_checkpoint(stage2_set: Path, tmp_path: Path) -> None:
+    # Room for one checkpoint (540 kB) and a half.
+    result = train_on_a_small_disk(stage2_set, tmp_path, size="3m", ballast=2_250_000)
+    if result is None:
+        pytest.skip("no small file system can be mounted here")
+    assert "the disk is full" in result["message"]
+    assert (result["kept"], result["left"]) == (["checkpoint-000004"], [])
+    assert (result["step"], result["steps"]) == (20, list(range(1, 21)))

@@ -1,0 +1,90 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from duologue.errors import UserError
+from duologue.formats.sequences import Document, PackedSequence, SequenceSet
+from duologue.formats.vocabulary import Vocabulary
+from duologue.train.data import IGNORED, collate, read_step
+from tests.train.toy import LENGTH, pack, write_set
+
+
+def test_the_steps_consume_every_sequence_once_and_in_order(stage2_set: Path) -> None:
+    data = SequenceSet(stage2_set)
+    consumed = torch.cat([read_step(data, step, 5).tokens for step in range(8)])
+    assert torch.equal(consumed, torch.from_numpy(np.stack([s.tokens for s in data]).astype(np.int64)))
+
+
+def test_micro_batches_are_the_batch_in_order(stage2_set: Path) -> None:
+    batch = read_step(SequenceSet(stage2_set), 0, 6)
+    pieces = list(batch.micro(2))
+    assert [len(piece.tokens) for piece in pieces] == [2, 2, 2]
+    assert torch.equal(torch.cat([piece.targets for piece in pieces]), batch.targets)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), max_size=6))
+def test_a_target_is_the_next_token_of_the_same_document(places: list[tuple[int, int]]) -> None:
+    documents, offset = [], 0
+    for number, (gap, length) in enumerate(places):
+        documents.append(Document(f"d{number}", offset + gap, length, 0, 0.0, None, 1.0))
+        offset += gap + length
+    tokens = np.arange(100, 100 + offset + 3, dtype=np.uint32)
+    batch = collate([PackedSequence(tokens, tuple(documents))])
+
+    inside = {place for d in documents for place in range(d.offset, d.offset + d.length)}
+    starts = {d.offset for d in documents}
+    position = 0
+    for place, (target, segment) in enumerate(zip(batch.targets[0], batch.segments[0], strict=True)):
+        position = 0 if place in starts or place not in inside else position + 1
+        followed = place in inside and place + 1 in inside and place + 1 not in starts
+        assert target == (tokens[place] + 1 if followed else IGNORED)
+        assert (segment > 0) == (place in inside)
+        assert batch.positions[0, place] == position
+
+
+@pytest.mark.parametrize("documents", [[(0, 10), (9, 4)], [(60, 10)], [(-1, 4)], [(3, 0)]])
+def test_documents_that_overlap_or_stick_out_are_refused(documents: list[tuple[int, int]]) -> None:
+    pieces = tuple(Document("d", offset, length, 0, 0.0, None, 1.0) for offset, length in documents)
+    with pytest.raises(ValueError, match="the document d lies at"):
+        collate([PackedSequence(np.zeros(LENGTH, np.uint32), pieces)])
+
+
+def test_a_truncated_shard_is_named(stage2_set: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "set"
+    shutil.copytree(stage2_set, broken)
+    shard = broken / "train-00001.tar"
+    shard.write_bytes(shard.read_bytes()[:2000])
+    data = SequenceSet(broken)
+    read_step(data, 0, 6)
+    with pytest.raises(UserError, match="train-00001"):
+        read_step(data, 1, 6)
+
+
+def test_a_token_beyond_the_vocabulary_is_refused(stage2_set: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "set"
+    shutil.copytree(stage2_set, broken)
+    shard = broken / "train-00000.tar"
+    vocabulary = Vocabulary.byte_level(units=20)
+    sequence = pack(vocabulary, 2, "d0", [20, LENGTH - 20])
+    tokens = sequence.tokens.copy()
+    tokens[5] = vocabulary.size
+    harmful = PackedSequence(tokens, sequence.documents).members()["tokens.npy"]
+    harmless = pack(vocabulary, 2, "d0", [20, LENGTH - 20]).members()["tokens.npy"]
+    content = shard.read_bytes()
+    assert content.count(harmless) == 1
+    shard.write_bytes(content.replace(harmless, harmful))
+    with pytest.raises(UserError, match="holds the token 279, the vocabulary has 279"):
+        read_step(SequenceSet(broken), 0, 2)
+
+
+def test_reading_does_not_depend_on_what_was_read_before(tmp_path: Path) -> None:
+    directory = write_set(tmp_path / "set", sequences=12)
+    data = SequenceSet(directory)
+    later = read_step(data, 2, 4)
+    read_step(data, 0, 4)
+    assert torch.equal(read_step(SequenceSet(directory), 2, 4).tokens, later.tokens)

@@ -1,0 +1,130 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from duologue.errors import UserError
+from duologue.train.recipe import ModelPath, ModelSizes, bundled, load_recipe
+
+MINIMAL = """
+name = "mine"
+stage = 2
+sequences_per_step = 4
+micro_batch = 2
+learning_rate = 1e-3
+warmup_steps = 0
+steps = 10
+[model]
+hidden_size = 32
+layers = 2
+heads = 4
+kv_heads = 2
+intermediate_size = 64
+"""
+
+
+def _file(directory: Path, text: str) -> Path:
+    path = directory / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("stage", "sequences", "rate", "warmup", "steps"),
+    [(1, 128, 3e-5, 500, 40_000), (2, 64, 2.2e-5, 200, 6_000), (3, 32, 1.5e-5, 100, 2_000)],
+)
+def test_the_papers_stages_have_the_papers_numbers(
+    stage: int, sequences: int, rate: float, warmup: int, steps: int
+) -> None:
+    recipe = load_recipe(f"paper-stage{stage}")
+    assert (recipe.stage, recipe.sequences_per_step, recipe.learning_rate) == (stage, sequences, rate)
+    assert (recipe.warmup_steps, recipe.steps) == (warmup, steps)
+    assert recipe.model == ModelPath("meta-llama/Meta-Llama-3-8B")
+
+
+def test_every_bundled_recipe_is_valid_and_carries_its_name() -> None:
+    assert bundled() == [*(f"demo-stage{n}" for n in (1, 2, 3)), *(f"paper-stage{n}" for n in (1, 2, 3))]
+    assert [load_recipe(name).name for name in bundled()] == bundled()
+
+
+def test_the_demo_stages_share_one_model() -> None:
+    assert len({load_recipe(f"demo-stage{stage}").model for stage in (1, 2, 3)}) == 1
+
+
+def test_a_recipe_file_is_read_with_defaults(tmp_path: Path) -> None:
+    recipe = load_recipe(_file(tmp_path, MINIMAL))
+    assert recipe.model == ModelSizes(32, 2, 4, 2, 64)
+    assert (recipe.dtype, recipe.betas, recipe.clip) == ("auto", (0.9, 0.95), 1.0)
+
+
+def test_overrides_replace_settings_and_are_checked_like_them() -> None:
+    recipe = load_recipe("paper-stage3", {"steps": 7, "model": {"path": "/models/llama"}})
+    assert (recipe.steps, recipe.model) == (7, ModelPath("/models/llama"))
+    with pytest.raises(UserError, match="steps is -1"):
+        load_recipe("paper-stage3", {"steps": -1})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("steps = 10", "stepz = 10"), "unknown key stepz; the nearest is steps"),
+        (("layers = 2", "layer = 2"), "unknown key model.layer; the nearest is layers"),
+        (("warmup_steps = 0\n", ""), "lacks the key warmup_steps"),
+        (("heads = 4\n", ""), "lacks the key model.heads"),
+        (("steps = 10", "steps = 10.5"), "steps is 10.5, not a whole number"),
+        (("steps = 10", "steps = true"), "steps is True, not a whole number"),
+        (("steps = 10", 'steps = "all"'), "steps is 'all', not a whole number"),
+        (("stage = 2", "stage = 4"), "stage is 4, not one of 1, 2, 3"),
+        (("stage = 2", "stage = true"), "stage is True, not one of"),
+        (("1e-3", "-1e-3"), "learning_rate is -0.001; it has to be at least"),
+        (("1e-3", "nan"), "learning_rate is nan"),
+        (("micro_batch = 2", "micro_batch = 3"), "micro_batch is 3, which does not divide"),
+        (("stage = 2", "stage = 2\nbetas = [0.9]"), "betas is .*, not a list of 2 numbers"),
+        (("stage = 2", "stage = 2\nbetas = [0.9, 1.0]"), "betas is 1; it has to be"),
+        (("stage = 2", 'stage = 2\ndtype = "fp8"'), "dtype is 'fp8', not one of"),
+        (("heads = 4", "heads = 5"), "model.heads is 5"),
+        (("kv_heads = 2", "kv_heads = 3"), "model.kv_heads is 3"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_by_name(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    path = _file(tmp_path, MINIMAL.replace(*change, 1))
+    with pytest.raises(UserError, match=message) as caught:
+        load_recipe(path)
+    assert caught.value.hint
+
+
+def test_a_recipe_that_is_not_toml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not TOML"):
+        load_recipe(_file(tmp_path, "steps == 3"))
+    (tmp_path / "latin.toml").write_bytes(b"name = '\xe9'")
+    with pytest.raises(UserError, match="UTF-8"):
+        load_recipe(tmp_path / "latin.toml")
+
+
+def test_a_missing_recipe_names_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the nearest is paper-stage1") as caught:
+        load_recipe("paper-stag1")
+    assert "demo-stage1" in str(caught.value)
+    with pytest.raises(UserError, match="no such recipe"):
+        load_recipe(tmp_path / "none.toml")
+
+
+_values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text("ab\u00e4 1", max_size=5),
+    st.lists(st.floats(), max_size=3),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["steps", "betas", "model", "dtype", "name", "clip", "x"]), _values))
+def test_no_value_does_more_than_be_refused(overrides: dict[str, Any]) -> None:
+    try:
+        recipe = load_recipe("demo-stage1", overrides)
+    except UserError:
+        return
+    assert recipe.as_dict().items() >= {key: value for key, value in overrides.items() if key != "clip"}.items()

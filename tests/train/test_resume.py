@@ -1,0 +1,62 @@
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from duologue.formats import seeds
+from duologue.train.checkpoint import checkpoints
+from duologue.train.loop import train
+from duologue.train.metrics import read_metrics
+from tests.train.processes import run_killed_at
+from tests.train.toy import recipe
+
+_CLOCKED = {"tokens_per_s", "data_share", "memory_gb"}
+
+
+def _exact(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run without what the clock has a hand in."""
+    return [{key: value for key, value in line.items() if key not in _CLOCKED} for line in read_metrics(run)]
+
+
+def _weights(run: Path) -> list[bytes]:
+    last = checkpoints(run)[-1]
+    return [(last / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
+
+
+def test_a_run_killed_again_and_again_is_the_unbroken_run_to_the_bit(
+    stage2_set: Path, stage2_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    kills = 0
+    while code := run_killed_at({}, stage2_set, run, 1 + int(80 * seeds.uniform("kill", kills))):
+        assert code == -signal.SIGKILL
+        kills += 1
+    assert kills >= 8
+    assert _exact(run) == _exact(stage2_run)
+    assert _weights(run) == _weights(stage2_run)
+    assert not list(run.glob(".tmp-*"))
+    assert (run / "run.json").read_bytes() == (stage2_run / "run.json").read_bytes()
+
+
+def test_lines_behind_the_last_checkpoint_are_written_once(
+    stage2_set: Path, stage2_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(stage2_run, run)
+    shutil.rmtree(checkpoints(run)[-1])
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 21, "los')
+    train(recipe(), stage2_set, run)
+    assert _exact(run) == _exact(stage2_run)
+
+
+def test_a_finished_run_started_again_changes_nothing(
+    stage2_set: Path, stage2_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in stage2_run.rglob("*") if path.is_file()}
+    result = train(recipe(), stage2_set, stage2_run)
+    assert result["finished_before"] and result["step"] == 20
+    assert "the run" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in stage2_run.rglob("*") if path.is_file()} == before
