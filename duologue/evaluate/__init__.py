@@ -1,0 +1,1 @@
+"""What came out: statistics of data and runs, and the report that shows them."""

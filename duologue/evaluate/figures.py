@@ -1,0 +1,172 @@
+"""The report's charts: token rates, shares of speech, losses, throughput."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from duologue.evaluate.artefacts import Run
+from duologue.evaluate.drawing import BLUE, DASHES, GREEN, INK, MUTED, ORANGE, SERIES, drawing
+from duologue.evaluate.statistics import binned, thinned, truncated_mean
+from duologue.formats.curriculum import Curriculum
+
+PAPER_RATES = (25.0, 30.0)
+PROGRESS_BINS = 20
+_WIDTH, _HEIGHT = 5.4, 3.3
+
+
+def _count(value: float, _: int | None = None) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def token_rates(name: str, title: str, raw: np.ndarray, deduplicated: np.ndarray) -> Markup:
+    """Draw the histogram of tokens a second over dialogues, raw and deduplicated.
+
+    Args:
+        name: of the figure.
+        title: of the figure.
+        raw: float `[dialogues]`, tokens a second.
+        deduplicated: likewise.
+    """
+    alt = (
+        f"Histogram of tokens a second for {title}: median {np.median(raw):.1f} raw, "
+        f"{np.median(deduplicated):.1f} deduplicated"
+    )
+    with drawing(name, alt, _WIDTH, _HEIGHT) as drawn:
+        axes = drawn.figure.subplots()
+        edges = np.arange(0, np.ceil(max(70.0, raw.max(), deduplicated.max())) + 2, 2.0)
+        axes.axvspan(*PAPER_RATES, color=MUTED, alpha=0.15, linewidth=0, label="paper, deduplicated")
+        for values, colour, text in ((deduplicated, BLUE, "deduplicated"), (raw, ORANGE, "raw")):
+            weights = np.full(len(values), 1 / len(values))
+            axes.hist(values, edges.tolist(), weights=weights, color=colour, alpha=0.85, rwidth=0.9, label=text)
+        axes.set(
+            title=title, xlabel="tokens per second of dialogue", ylabel="share of dialogues", xlim=(0, edges[-1])
+        )
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.grid(axis="x", visible=False)
+        drawn.figure.legend(loc="outside lower center", ncols=3)
+    return drawn.svg
+
+
+def speech_shares(
+    name: str, title: str, progress: np.ndarray, asked: np.ndarray, share: np.ndarray, curriculum: Curriculum
+) -> Markup:
+    """Draw the shares of speech, asked and obtained, over the progress of stage 1.
+
+    Args:
+        name: of the figure.
+        title: of the figure.
+        progress: float `[documents]`, 0 to 1.
+        asked: float `[documents]`, the shares drawn.
+        share: float `[documents]`, the shares obtained.
+        curriculum: what they were drawn from.
+    """
+    middles = (np.arange(PROGRESS_BINS) + 0.5) / PROGRESS_BINS
+    drawn_mean, drawn_spread = binned(progress, asked, PROGRESS_BINS)
+    got_mean, got_spread = binned(progress, share, PROGRESS_BINS)
+    alt = f"Share of speech sentences over the progress of stage 1 for {title}, asked and obtained"
+    with drawing(name, alt, _WIDTH, _HEIGHT) as drawn:
+        axes = drawn.figure.subplots()
+        axes.fill_between(
+            middles, drawn_mean - drawn_spread, drawn_mean + drawn_spread, color=BLUE, alpha=0.15, linewidth=0
+        )
+        axes.plot(middles, drawn_mean, color=BLUE, label="asked: mean, spread shaded")
+        axes.errorbar(
+            middles,
+            got_mean,
+            got_spread,
+            color=ORANGE,
+            fmt="o",
+            markersize=3.5,
+            elinewidth=0.9,
+            label="obtained: mean and spread",
+        )
+        line = np.linspace(0, 1, 101)
+        axes.plot(
+            line,
+            truncated_mean(*curriculum.parameters(line)),
+            color=INK,
+            linewidth=1.2,
+            linestyle=DASHES[1],
+            label=f"curriculum “{curriculum.name}”: mean",
+        )
+        axes.set(title=title, xlabel="progress of stage 1", ylabel="share of speech sentences")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        drawn.figure.legend(loc="outside lower center", ncols=2, columnspacing=1.2)
+    return drawn.svg
+
+
+def losses(name: str, run: Run) -> Markup:
+    """Draw the loss of one run over the tokens it has seen: all, text, units and tags."""
+    tokens = thinned(run.column("tokens"))
+    alt = f"Loss of {run.name} over tokens: all tokens, text, units and tags"
+    with drawing(name, alt, _WIDTH, _HEIGHT) as drawn:
+        axes = drawn.figure.subplots()
+        kinds = (
+            ("loss", "all", INK),
+            ("loss_text", "text", ORANGE),
+            ("loss_units", "units", BLUE),
+            ("loss_tags", "tags", GREEN),
+        )
+        for (key, text, colour), dashes in zip(kinds, DASHES, strict=True):
+            values = thinned(run.column(key))
+            if not np.isnan(values).all():
+                axes.plot(tokens, values, color=colour, linestyle=dashes, label=text)
+        axes.set(title=f"Stage {run.stage}: {run.name}", xlabel="tokens", ylabel="loss (nats per token)")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_formatter(FuncFormatter(_count))
+        drawn.figure.legend(loc="outside lower center", ncols=4)
+    return drawn.svg
+
+
+def starts(name: str, stage: int, runs: Sequence[tuple[Run, str]]) -> Markup:
+    """Draw the total loss of runs of one stage that began from different models.
+
+    Args:
+        name: of the figure.
+        stage: of the runs.
+        runs: each with what it was started from, in words.
+    """
+    with drawing(name, f"Loss of stage {stage} by what it was started from", _WIDTH, _HEIGHT) as drawn:
+        axes = drawn.figure.subplots()
+        for number, (run, began) in enumerate(runs):
+            axes.plot(
+                thinned(run.column("tokens")),
+                thinned(run.column("loss")),
+                color=SERIES[number % len(SERIES)],
+                linestyle=DASHES[number % len(DASHES)],
+                label=f"{run.name}, {began}",
+            )
+        axes.set(title=f"Stage {stage}, by start", xlabel="tokens", ylabel="loss (nats per token)")
+        axes.xaxis.set_major_formatter(FuncFormatter(_count))
+        drawn.figure.legend(loc="outside lower center")
+    return drawn.svg
+
+
+def throughput(name: str, runs: Sequence[Run]) -> Markup:
+    """Draw tokens a second, and the share of the step spent waiting for data, of all runs."""
+    alt = "Tokens a second and share of the time spent on data, over tokens, for every run"
+    with drawing(name, alt, _WIDTH, 4.2) as drawn:
+        speed, waiting = drawn.figure.subplots(2, sharex=True, height_ratios=(3, 2))
+        for number, run in enumerate(runs):
+            tokens = thinned(run.column("tokens"))
+            look = {"color": SERIES[number % len(SERIES)], "linestyle": DASHES[number % len(DASHES)]}
+            speed.plot(tokens, thinned(run.column("tokens_per_s")), label=run.name, **look)
+            waiting.plot(tokens, thinned(run.column("data_share")), **look)
+        speed.set(title="Throughput", ylabel="tokens/s")
+        speed.set_ylim(bottom=0)
+        speed.yaxis.set_major_formatter(FuncFormatter(_count))
+        waiting.set(xlabel="tokens", ylabel="time on data")
+        waiting.set_ylim(bottom=0)
+        waiting.yaxis.set_major_formatter(PercentFormatter(1.0))
+        waiting.xaxis.set_major_formatter(FuncFormatter(_count))
+        drawn.figure.legend(loc="outside lower center", ncols=2)
+    return drawn.svg

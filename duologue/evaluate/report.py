@@ -1,0 +1,286 @@
+"""`report.html`: one file, offline, about any artefacts and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from duologue.errors import explained
+from duologue.evaluate import figures
+from duologue.evaluate.artefacts import Artefact, Run, collect, rejects_of
+from duologue.evaluate.excerpts import SECONDS, Excerpt
+from duologue.evaluate.sound import Sound
+from duologue.evaluate.statistics import mode
+from duologue.evaluate.survey import MOST_SAMPLES, Opening, opening, survey_shares, survey_units
+from duologue.evaluate.timeline import timeline
+from duologue.formats.curriculum import curriculum
+from duologue.formats.publish import write_bytes
+
+_CHUNK_MS = 160
+_EXCERPTS = 4
+_EXCERPTS_PER_SET = 2
+_STREAMS = 2
+_EXAMPLES = 3
+
+
+def write_report(directories: Sequence[Path], out: Path, tokenizer: Path | None = None) -> Path:
+    """Write the report on artefacts and training runs.
+
+    The same directories give the same bytes, in whatever order they are named and wherever they lie.
+
+    Args:
+        directories: artefacts and runs; a section appears if there is something for it to show.
+        out: the HTML file.
+        tokenizer: directory of the tokenizer whose vocoder makes units audible; None for a report without
+            resynthesis.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UserError: a directory is not a finished artefact or a run, or is damaged; the tokenizer cannot be loaded;
+            the file cannot be written.
+    """
+    artefacts, runs = collect(directories)
+    names = {artefact.card.fingerprint: artefact.name for artefact in artefacts}
+    names |= {run.about["fingerprint"]: run.name for run in runs}
+    sound = Sound(tokenizer)
+    openings = [(artefact, opening(artefact)) for artefact in artefacts if artefact.card.kind == "sequences"]
+    rates, dialogues = _units(artefacts, sound)
+    page = _template().render(
+        things=_things(artefacts, runs, names),
+        totals=_totals(artefacts, runs),
+        rates=rates,
+        shares=_shares(artefacts),
+        dialogues=dialogues,
+        streams=_streams([(artefact, begin) for artefact, begin in openings if begin is not None], sound),
+        sound=sound,
+        seconds=SECONDS,
+        most=MOST_SAMPLES,
+        chunk_ms=_chunk_ms(artefacts),
+        losses=[figures.losses(f"loss-{number}", run) for number, run in enumerate(runs) if run.metrics],
+        starts=_starts(runs, names),
+        throughput=figures.throughput("throughput", seen) if (seen := [r for r in runs if r.metrics]) else None,
+        runs=[_run_row(run, names) for run in runs],
+        rejects=_rejects(artefacts),
+    )
+    with explained(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, page.encode())
+    return out
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value: f"{value:,}"
+    return environment.get_template("report.html.jinja")
+
+
+def _chunk_ms(artefacts: Sequence[Artefact]) -> int:
+    clocked = [artefact.card.config["chunk_ms"] for artefact in artefacts if artefact.stage > 1]
+    return int(clocked[0]) if clocked else _CHUNK_MS
+
+
+def _things(artefacts: Sequence[Artefact], runs: Sequence[Run], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    rows = []
+    for artefact in artefacts:
+        card = artefact.card
+        rows.append(
+            {
+                "name": artefact.name,
+                "kind": f"sequences, stage {artefact.stage}" if artefact.stage else card.kind,
+                "samples": card.totals.get("samples", sum(shard["samples"] for shard in card.shards)),
+                "size": _size(card.totals),
+                "rejects": card.totals.get("rejects", 0),
+                "licences": ", ".join(card.licences),
+                "fingerprint": card.fingerprint[:12],
+                "parents": [_parent(parent, names) for parent in card.parents],
+            }
+        )
+    for run in runs:
+        rows.append(
+            {
+                "name": run.name,
+                "kind": f"run, stage {run.stage}",
+                "samples": run.metrics[-1]["step"] if run.metrics else 0,
+                "size": f"{int(run.metrics[-1]['tokens']):,} tokens" if run.metrics else "",
+                "rejects": None,
+                "licences": "",
+                "fingerprint": run.about["fingerprint"][:12],
+                "parents": [_parent(run.about["data"], names), *_origins(run, names)],
+            }
+        )
+    return rows
+
+
+def _parent(parent: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Name a set, run or model that something was made from."""
+    if parent.get("kind") == "hub":
+        return str(parent["name"])
+    fingerprint = parent["fingerprint"]
+    return names.get(fingerprint) or f"{parent.get('kind', 'set')} {fingerprint[:12]}"
+
+
+def _origins(run: Run, names: Mapping[str, str]) -> list[str]:
+    origin = run.about["init_from"]
+    return [] if origin["kind"] == "nothing" else [_parent(origin, names)]
+
+
+def _size(totals: Mapping[str, Any]) -> str:
+    if "tokens" in totals:
+        return f"{totals['tokens']:,} tokens"
+    if "seconds" in totals:
+        hours = totals["seconds"] / 3600
+        return f"{hours:,.1f} h" if hours >= 10 else f"{hours:.2f} h"
+    return ""
+
+
+def _totals(artefacts: Sequence[Artefact], runs: Sequence[Run]) -> list[tuple[str, str]]:
+    def total(kind: str, key: str) -> float:
+        return sum(artefact.card.totals.get(key, 0) for artefact in artefacts if artefact.card.kind == kind)
+
+    hours = total("units", "seconds") / 3600
+    parts = [
+        (f"{hours:,.1f}" if hours >= 10 else f"{hours:.2f}", "hours of dialogue as units", hours),
+        (f"{total('sequences', 'tokens'):,}", "training tokens", total("sequences", "tokens")),
+        (f"{len(runs)}", "training runs", len(runs)),
+    ]
+    return [(value, text) for value, text, there in parts if there]
+
+
+def _units(artefacts: Sequence[Artefact], sound: Sound) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    sets = [artefact for artefact in artefacts if artefact.card.kind == "units"]
+    each = min(_EXCERPTS_PER_SET, max(1, _EXCERPTS // max(len(sets), 1)))
+    rates, dialogues = [], []
+    for number, artefact in enumerate(sets):
+        survey = survey_units(artefact, _chunk_ms(artefacts), each if number < _EXCERPTS else 0)
+        if survey.dialogues:
+            rates.append(
+                {
+                    "name": artefact.name,
+                    "read": survey.dialogues,
+                    "of": artefact.card.totals["samples"],
+                    "raw": float(np.median(survey.raw)),
+                    "deduplicated": float(np.median(survey.deduplicated)),
+                    "mode": mode(survey.deduplicated),
+                    "svg": figures.token_rates(f"rates-{number}", artefact.name, survey.raw, survey.deduplicated),
+                }
+            )
+        for place, piece in enumerate(survey.excerpts):
+            dialogues.append(_dialogue(f"dialogue-{number}-{place}", artefact, piece, sound))
+    return rates, dialogues
+
+
+def _dialogue(name: str, artefact: Artefact, piece: Excerpt, sound: Sound) -> dict[str, Any]:
+    players = []
+    if piece.audio is not None:
+        players.append(sound.player("Source", piece.audio, piece.sample_rate))
+    again = sound.resynthesis(artefact, piece.units)
+    if again is not None:
+        players.append(sound.player("Resynthesis from units", *again))
+    return {"set": artefact.name, "piece": piece, "svg": timeline(name, piece), "players": players}
+
+
+def _shares(artefacts: Sequence[Artefact]) -> list[dict[str, Any]]:
+    shares = []
+    for number, artefact in enumerate(artefact for artefact in artefacts if artefact.stage == 1):
+        survey = survey_shares(artefact)
+        if survey.dialogues:
+            form = curriculum(artefact.card.config["curriculum"])
+            svg = figures.speech_shares(
+                f"shares-{number}", artefact.name, survey.progress, survey.asked, survey.share, form
+            )
+            shares.append({"name": artefact.name, "read": survey.dialogues, "svg": svg})
+    return shares
+
+
+def _streams(openings: Sequence[tuple[Artefact, Opening]], sound: Sound) -> list[dict[str, Any]]:
+    streams = []
+    heard = 0
+    for number, (artefact, begin) in enumerate(openings):
+        svg: Markup | None = None
+        players: list[dict[str, str]] = []
+        piece = begin.excerpt
+        if piece is not None and heard < _STREAMS:
+            heard += 1
+            again = sound.resynthesis(artefact, piece.units)
+            if again is not None:
+                players.append(sound.player("Decoded stream, resynthesised", *again))
+                piece = replace(piece, audio=again[0], sample_rate=again[1])
+            svg = timeline(f"stream-{number}", piece)
+        streams.append(
+            {
+                "set": artefact.name,
+                "stage": artefact.stage,
+                "id": begin.id,
+                "text": begin.text,
+                "svg": svg,
+                "players": players,
+            }
+        )
+    return streams
+
+
+def _began(run: Run, names: Mapping[str, str]) -> str:
+    return f"from {', '.join(_origins(run, names)) or 'nothing'}"
+
+
+def _starts(runs: Sequence[Run], names: Mapping[str, str]) -> list[Markup]:
+    drawn = []
+    for stage in sorted({run.stage for run in runs}):
+        peers = [(run, _began(run, names)) for run in runs if run.stage == stage and run.metrics]
+        if len(peers) > 1:
+            drawn.append(figures.starts(f"starts-{stage}", stage, peers))
+    return drawn
+
+
+def _run_row(run: Run, names: Mapping[str, str]) -> dict[str, Any]:
+    def median(key: str) -> float | None:
+        values = run.column(key)
+        return None if np.isnan(values).all() else float(np.nanmedian(values))
+
+    loss = run.column("loss")
+    memory = run.column("memory_gb")
+    return {
+        "name": run.name,
+        "stage": run.stage,
+        "began": _began(run, names),
+        "steps": len(run.metrics),
+        "first": float(loss[0]) if len(loss) else None,
+        "last": float(loss[-1]) if len(loss) else None,
+        "speed": median("tokens_per_s"),
+        "waiting": median("data_share"),
+        "memory": None if np.isnan(memory).all() else float(np.nanmax(memory)),
+    }
+
+
+def _rejects(artefacts: Sequence[Artefact]) -> list[dict[str, Any]]:
+    rows = []
+    for artefact in artefacts:
+        if not artefact.card.rejects:
+            continue
+        examples: dict[str, list[dict[str, str]]] = {}
+        for reject in rejects_of(artefact):
+            reason = reject.reason if reject.turn is None else f"turn:{reject.reason}"
+            shown = examples.setdefault(reason, [])
+            if len(shown) < _EXAMPLES:
+                shown.append({"id": reject.id, "message": reject.message})
+        most = max(artefact.card.rejects.values())
+        reasons = [
+            {"reason": reason, "count": count, "width": 100 * count / most, "examples": examples.get(reason, [])}
+            for reason, count in artefact.card.rejects.items()
+        ]
+        rows.append({"name": artefact.name, "inputs": artefact.card.totals.get("inputs"), "reasons": reasons})
+    return rows

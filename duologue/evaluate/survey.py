@@ -1,0 +1,147 @@
+"""One reading of a set: what the report's figures and excerpts need of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from duologue.errors import UserError
+from duologue.evaluate.artefacts import Artefact, spread_samples
+from duologue.evaluate.excerpts import SECONDS, Excerpt, excerpt, with_audio
+from duologue.evaluate.statistics import token_rates
+from duologue.formats.sequences import SequenceSet, packed_sequence
+from duologue.formats.sync import frames_per_chunk
+from duologue.formats.units import unit_sample
+from duologue.generate.decode import units_of
+
+MOST_SAMPLES = 2400
+_SHOWN_TOKENS = 90
+
+
+@dataclass(frozen=True)
+class UnitSurvey:
+    """What the report shows of a unit set.
+
+    Attributes:
+        dialogues: how many were read.
+        raw, deduplicated: float64 `[dialogues]`, tokens a second.
+        excerpts: of the liveliest dialogues read.
+    """
+
+    dialogues: int
+    raw: np.ndarray
+    deduplicated: np.ndarray
+    excerpts: tuple[Excerpt, ...]
+
+
+def _rate(artefact: Artefact) -> int:
+    assert artefact.card.tokenizer is not None
+    return int(artefact.card.tokenizer["rate"])
+
+
+def _damaged(artefact: Artefact, shard: str, error: ValueError) -> UserError:
+    return UserError(
+        f"a sample is damaged ({error})",
+        where=artefact.directory / shard,
+        hint="Run `duologue verify` on the directory, then make it again",
+    )
+
+
+def survey_units(artefact: Artefact, chunk_ms: int, excerpts: int) -> UnitSurvey:
+    """Read a unit set, or a part of a big one.
+
+    Args:
+        artefact: the unit set.
+        chunk_ms: chunk of the synchronous stream whose tokens are counted, in milliseconds.
+        excerpts: how many excerpts to keep.
+
+    Raises:
+        UserError: the set is damaged.
+    """
+    rate = _rate(artefact)
+    rates: list[tuple[float, float]] = []
+    kept: list[tuple[float, str, Excerpt, str, str]] = []
+    for read in spread_samples(artefact, MOST_SAMPLES):
+        try:
+            sample = unit_sample(read.sample.members)
+            if not sample.units.shape[1]:
+                continue
+            rates.append(token_rates(sample.units, rate, frames_per_chunk(chunk_ms, rate)))
+        except ValueError as error:
+            raise _damaged(artefact, read.shard, error) from error
+        piece, lively = excerpt(sample, rate)
+        kept.append((-lively, sample.id, piece, read.shard, read.sample.key))
+        kept = sorted(kept, key=lambda entry: entry[:2])[:excerpts]
+    raw, deduplicated = np.array(rates, np.float64).reshape(-1, 2).T
+    pieces = tuple(with_audio(piece, artefact, shard, key) for _, _, piece, shard, key in kept)
+    return UnitSurvey(len(rates), raw, deduplicated, pieces)
+
+
+@dataclass(frozen=True)
+class ShareSurvey:
+    """The shares of speech in a stage-1 set: how many dialogues were read, and of each float64 `[dialogues]`."""
+
+    dialogues: int
+    progress: np.ndarray
+    asked: np.ndarray
+    share: np.ndarray
+
+
+def survey_shares(artefact: Artefact) -> ShareSurvey:
+    """Read the shares of speech in a stage-1 set, or in a part of a big one; each dialogue counts once an epoch.
+
+    Raises:
+        UserError: the set is damaged.
+    """
+    rows = []
+    for read in spread_samples(artefact, MOST_SAMPLES):
+        try:
+            documents = packed_sequence(read.sample.members).documents
+        except ValueError as error:
+            raise _damaged(artefact, read.shard, error) from error
+        # A dialogue that goes on in the next sequence is counted where it begins.
+        rows += [(d.progress, d.asked, d.share) for d in documents if d.start == 0 and d.asked is not None]
+    progress, asked, share = np.array(rows, np.float64).reshape(-1, 3).T
+    return ShareSurvey(len(rows), progress, asked, share)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a sequence set begins.
+
+    Attributes:
+        id: of the first dialogue.
+        text: its first tokens, written as people do.
+        excerpt: stages 2 and 3, its stream decoded; None in stage 1, or where the stream has no chunk.
+    """
+
+    id: str
+    text: str
+    excerpt: Excerpt | None
+
+
+def opening(artefact: Artefact) -> Opening | None:
+    """Read the first document of the first sequence; None if there is none.
+
+    Raises:
+        UserError: the set is damaged.
+    """
+    sequences = SequenceSet(artefact.directory)
+    try:
+        first = sequences[0] if len(sequences) else None
+    except ValueError as error:
+        raise _damaged(artefact, artefact.card.shards[0]["name"], error) from error
+    if first is None or not first.documents:
+        return None
+    document = first.documents[0]
+    tokens = first.tokens[document.offset : document.offset + document.length]
+    shown = Opening(document.id, sequences.vocabulary.show(tokens[:_SHOWN_TOKENS]), None)
+    if artefact.stage == 1:
+        return shown
+    rate = _rate(artefact)
+    units = units_of(tokens, sequences.vocabulary, frames_per_chunk(artefact.card.config["chunk_ms"], rate))
+    units = units[:, : round(SECONDS * rate)]
+    if not units.shape[1]:
+        return shown
+    return replace(shown, excerpt=Excerpt(document.id, artefact.name, ("S0", "S1"), 0.0, rate, units, ()))

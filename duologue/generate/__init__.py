@@ -1,0 +1,1 @@
+"""From token streams back to speech: decoding, vocoders."""

@@ -1,0 +1,248 @@
+import base64
+import io
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from duologue.errors import UserError
+from duologue.evaluate.excerpts import SECONDS
+from duologue.evaluate.report import write_report
+from duologue.formats.rejects import Reject
+from duologue.tokenize.fit import fit
+from duologue.tokenize.tokenizer import load_tokenizer
+from tests.evaluate.making import UNITS, dialogue, sequence_set, training_run, unit_set
+
+SCRIPT = '<script>alert("x")</script> & $x^2$'
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("tokenizer")
+    draw = np.random.default_rng(0)
+    level = np.repeat(draw.uniform(0.01, 0.5, 100), 640)
+    fit([(level * draw.standard_normal(len(level)) * 0.2).astype(np.float32)], directory, units=UNITS)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory, tokenizer) -> list[Path]:
+    """A directory of every kind."""
+    root = tmp_path_factory.mktemp("road")
+    identity = dict(load_tokenizer(tokenizer).identity)
+    samples = [dialogue(number) for number in range(6)]
+    rejects = [
+        Reject("talk 7", "synthesize", "unspeakable_text", SCRIPT),
+        Reject("talk 2", "synthesize", "code", "mostly code", turn=3),
+    ]
+    unit_set(root / "units", samples, tokenizer=identity, rejects=rejects)
+    prints = [sequence_set(root / f"s{stage}", stage, samples, root / "units").fingerprint for stage in (1, 2, 3)]
+    first = training_run(root / "run2", 2, prints[1])
+    training_run(root / "run3", 3, prints[2], {"kind": "run", "fingerprint": first, "step": 30})
+    training_run(root / "run3-cold", 3, prints[2])
+    return [root / name for name in ("units", "s1", "s2", "s3", "run2", "run3", "run3-cold")]
+
+
+@pytest.fixture(scope="module")
+def page(road, tokenizer, tmp_path_factory) -> str:
+    return write_report(road, tmp_path_factory.mktemp("out") / "report.html", tokenizer).read_text("utf-8")
+
+
+class _Outline(HTMLParser):
+    """Ids, sections, links and what is fetched from elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.sections: list[str] = []
+        self.fetched: list[str] = []
+        self.tags: list[str] = []
+        self.unnamed_figures = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.tags.append(tag)
+        if "id" in values:
+            self.ids.append(values["id"])
+        if tag == "section":
+            self.sections.append(values["id"])
+        if tag == "svg" and not values.get("aria-label"):
+            self.unnamed_figures += 1
+        if tag != "a":
+            links = [values.get(key) for key in ("src", "href", "xlink:href", "data", "poster") if values.get(key)]
+            self.fetched += [link for link in links if not link.startswith(("#", "data:"))]
+
+
+def test_every_section_is_there_when_there_is_something_to_show(page):
+    assert _Outline(page).sections == ["here", "rates", "shares", "dialogues", "streams", "training", "rejects"]
+
+
+def test_the_page_fetches_nothing(page):
+    outline = _Outline(page)
+    assert outline.fetched == []
+    assert "script" not in outline.tags
+    assert "link" not in outline.tags
+    assert "url(http" not in page
+    assert "@import" not in page
+
+
+def test_ids_are_unique_and_every_figure_has_a_text_in_its_place(page):
+    outline = _Outline(page)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert outline.tags.count("svg") == 1 + 1 + 2 + 2 + 3 + 1 + 1
+    assert outline.unnamed_figures == 0
+
+
+def test_references_inside_figures_lead_to_something(page):
+    ids = set(_Outline(page).ids)
+    referred = set(re.findall(r'(?:href="#|url\(#)([^")]+)', page))
+    assert referred <= ids
+
+
+def test_the_page_is_small(page):
+    assert len(page.encode()) < 8_000_000
+
+
+def test_players_carry_stereo_audio_of_the_length_shown(page):
+    clips = re.findall(r'src="data:audio/flac;base64,([^"]+)"', page)
+    # Source and resynthesis of two dialogues, and the streams of stages 2 and 3.
+    assert len(clips) == 6
+    for clip, resynthesis in zip(clips, [False, True, False, True, True, True], strict=True):
+        audio, sample_rate = sf.read(io.BytesIO(base64.b64decode(clip)))
+        assert sample_rate == 16_000
+        assert audio.shape == (round(SECONDS * 16_000), 2)
+        peak = np.abs(audio).max()
+        assert peak == pytest.approx(0.7, abs=0.001) if resynthesis else 0.2 < peak < 0.6
+
+
+def test_what_was_made_from_what_is_named(page):
+    text = re.sub(r"<[^>]+>", " ", page)
+    assert re.search(r"run3\s+run, stage 3\s+s3\s+run2\s+30", text)
+    assert "run3-cold, from nothing" in page
+    assert "run3, from run2" in page
+
+
+def test_the_rates_are_those_of_the_dialogues(page):
+    # 350 frames of two channels, and two tags in each of 88 chunks, in 14 s.
+    assert 2 * 350 + 2 * 88 == 876
+    deduplicated = []
+    for number in range(6):
+        units, count = dialogue(number).units, 0
+        for chunk in range(0, 350, 4):
+            novel = [
+                sum(1 for t in range(chunk, min(chunk + 4, 350)) if t == 0 or row[t] != row[t - 1]) for row in units
+            ]
+            count += 1 + novel[0] + (1 + novel[1] if novel[1] else 0)
+        deduplicated.append(count / 14)
+    assert f"Median {876 / 14:.1f} raw and {np.median(deduplicated):.1f} deduplicated" in page
+    assert "Dialogues counted: 6, all there are." in page
+
+
+def test_rejects_are_counted_with_examples(page):
+    assert "turn:code" in page
+    assert "mostly code" in page
+    assert "of 8 inputs" in page
+
+
+def test_the_same_inputs_give_the_same_bytes_in_any_order_and_place(road, tokenizer, tmp_path: Path):
+    named = [road[0], road[1], road[-1]]
+    page = write_report(named, tmp_path / "report.html", tokenizer).read_bytes()
+    moved = [tmp_path / "elsewhere" / directory.name for directory in named]
+    for directory, copy in zip(named, moved, strict=True):
+        shutil.copytree(directory, copy)
+    again = write_report(moved[::-1], tmp_path / "new" / "folder" / "report.html", tokenizer)
+    assert again.read_bytes() == page
+
+
+def test_markup_in_the_data_stays_text(tmp_path: Path):
+    sample = replace(dialogue(1, text=SCRIPT), id=SCRIPT, source=SCRIPT, speakers=(SCRIPT, SCRIPT))
+    rejects = [Reject(SCRIPT, "synthesize", "bad", SCRIPT)]
+    unit_set(tmp_path / "a<b>&c", [sample], rejects=rejects)
+    sequence_set(tmp_path / "s1", 1, [sample], tmp_path / "a<b>&c")
+    sequence_set(tmp_path / "s2", 2, [sample], tmp_path / "a<b>&c")
+    training_run(tmp_path / "<script>run", 2, "0" * 64)
+    training_run(tmp_path / "<script>run2", 2, "0" * 64)
+    names = ("a<b>&c", "s1", "s2", "<script>run", "<script>run2")
+    page = write_report([tmp_path / name for name in names], tmp_path / "report.html").read_text("utf-8")
+    assert "<script" not in page
+    assert "a<b>" not in page
+    assert "&lt;script&gt;" in page
+    assert page.count("$x^2$") > 3
+    assert "script" not in _Outline(page).tags
+
+
+def test_without_a_tokenizer_units_are_shown_and_the_page_says_why_they_are_not_heard(road, tmp_path: Path):
+    page = write_report(road[:1], tmp_path / "report.html").read_text("utf-8")
+    assert "No tokenizer was named" in page
+    assert page.count("data:audio/flac") == 2
+    assert "Resynthesis from units" not in page
+
+
+def test_units_of_another_tokenizer_are_not_resynthesised(tokenizer, tmp_path: Path):
+    unit_set(tmp_path / "units", [dialogue(0)], audio=False)
+    page = write_report([tmp_path / "units"], tmp_path / "report.html", tokenizer).read_text("utf-8")
+    assert "another tokenizer" in page
+    assert "data:audio" not in page
+
+
+def test_a_tokenizer_without_a_vocoder_is_said(tokenizer, road, tmp_path: Path):
+    mute = tmp_path / "mute"
+    shutil.copytree(tokenizer, mute)
+    (mute / "vocoder.safetensors").unlink()
+    page = write_report(road[:1], tmp_path / "report.html", mute).read_text("utf-8")
+    assert "no vocoder" in page
+
+
+def test_a_missing_tokenizer_is_refused(road, tmp_path: Path):
+    with pytest.raises(UserError, match="no tokenizer"):
+        write_report(road[:1], tmp_path / "report.html", tmp_path / "nothing")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_only_what_is_given_is_shown(road, tmp_path: Path):
+    run = write_report(road[-1:], tmp_path / "run.html").read_text("utf-8")
+    assert _Outline(run).sections == ["here", "training"]
+    stage1 = write_report(road[1:2], tmp_path / "s1.html").read_text("utf-8")
+    assert _Outline(stage1).sections == ["here", "shares", "streams"]
+
+
+def test_a_set_of_nothing_but_rejects_still_makes_a_page(tmp_path: Path):
+    unit_set(tmp_path / "units", [], rejects=[Reject("a", "tokenize", "mono", "one channel")])
+    page = write_report([tmp_path / "units"], tmp_path / "report.html").read_text("utf-8")
+    assert _Outline(page).sections == ["here", "rejects"]
+
+
+def test_a_run_without_steps_is_listed(tmp_path: Path):
+    training_run(tmp_path / "run", 1, "0" * 64, steps=0)
+    page = write_report([tmp_path / "run"], tmp_path / "report.html").read_text("utf-8")
+    assert "svg" not in _Outline(page).tags
+    assert "run, stage 1" in page
+
+
+def test_a_damaged_sample_is_named(tmp_path: Path):
+    unit_set(tmp_path / "units", [dialogue(0)], audio=False)
+    path = tmp_path / "units" / "units-00000.tar"
+    path.write_bytes(path.read_bytes().replace(b'"licence"', b'"License"'))
+    with pytest.raises(UserError, match="damaged") as refusal:
+        write_report([tmp_path / "units"], tmp_path / "report.html")
+    assert refusal.value.where == str(path)
+
+
+def test_a_directory_in_the_place_of_the_page_is_refused(road, tmp_path: Path):
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(UserError, match="directory"):
+        write_report(road[-1:], tmp_path / "report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_file_in_the_place_of_the_pages_directory_is_refused(road, tmp_path: Path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UserError, match="a file stands where"):
+        write_report(road[-1:], tmp_path / "out" / "report.html")
+    assert (tmp_path / "out").read_text() == "mine"
