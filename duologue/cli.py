@@ -1,0 +1,396 @@
+"""The command line: parse, call one function, print. Rooms are imported inside the commands that need them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from duologue import __version__
+from duologue.errors import UserError
+
+if TYPE_CHECKING:
+    from duologue.formats.card import Card
+
+app = typer.Typer(
+    name="duologue",
+    help="Build training data for full-duplex spoken dialogue models, and train them.",
+    epilog="Start with `duologue demo`. Flags for Beam go behind `--`, at the end of a command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+manifest_app = typer.Typer(help="List a corpus: text dialogues or two-channel audio.", no_args_is_help=True)
+tokenizer_app = typer.Typer(help="Make tokenizers of speech.", no_args_is_help=True)
+app.add_typer(manifest_app, name="manifest")
+app.add_typer(tokenizer_app, name="tokenizer")
+
+Out = Annotated[Path, typer.Option("--out", help="Directory for the result; it holds that and nothing else.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Workers = Annotated[int, typer.Option("--workers", help="Processes on this machine.")]
+MaxRejects = Annotated[float, typer.Option(help="Share of the inputs that may be rejected before the run stops.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+TokenizerName = Annotated[str, typer.Option("--tokenizer", help="A tokenizer's directory, or `embedded`.")]
+KeepAudio = Annotated[bool, typer.Option("--keep-audio", help="Write the audio too, as FLAC in audio-NNNNN.tar.")]
+Licence = Annotated[str, typer.Option(help="Licence of the corpus; every artefact made of it lists it.")]
+SplitShares = Annotated[str, typer.Option("--splits", help="Shares of train, valid and test, by hash of the id.")]
+
+
+def _print_card(card: Card, out: Path, as_json: bool) -> None:
+    if as_json:
+        print(
+            json.dumps({"out": str(out), "fingerprint": card.fingerprint, **card.totals, "by_reason": card.rejects})
+        )
+        return
+    totals = ", ".join(f"{value:,} {name}" for name, value in card.totals.items())
+    print(f"{out}: {card.kind}, {totals}")
+    for reason, count in card.rejects.items():
+        print(f"  rejected: {count:,} {reason}")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"duologue {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _duologue(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Directory for everything the demo makes.")] = Path(
+        "duologue-demo"
+    ),
+    workers: Workers = 2,
+) -> None:
+    """Walk the whole road on bundled real dialogues and a real call: some minutes on two cores.
+
+    Example: duologue demo --out duologue-demo
+    """
+    from duologue.demo import run_demo
+
+    run_demo(out, workers)
+
+
+@manifest_app.command("dialogues")
+def manifest_dialogues(
+    sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="Files, directories, or a data set.")],
+    out: Out,
+    shape: Annotated[
+        str | None,
+        typer.Option(help="messages, sharegpt, taskmaster, topical-chat, self-dialogue or fields; else looked at."),
+    ] = None,
+    turns_field: Annotated[str | None, typer.Option(help="Shape `fields`: path of the list of turns.")] = None,
+    text_field: Annotated[str | None, typer.Option(help="Shape `fields`: path of the text in a turn.")] = None,
+    speaker_field: Annotated[str | None, typer.Option(help="Shape `fields`: path of the speaker in a turn.")] = None,
+    id_field: Annotated[str | None, typer.Option(help="Shape `fields`: path of the id in a dialogue.")] = None,
+    licence: Licence = "unknown",
+    source: Annotated[str | None, typer.Option(help="Name of the corpus; the file's name by default.")] = None,
+    splits: SplitShares = "98:1:1",
+    limit: Annotated[int | None, typer.Option(help="Read this many dialogues at most.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List text dialogues from JSON, JSONL, CSV, Parquet, or a Hugging Face data set.
+
+    Example: duologue manifest dialogues chats.jsonl --licence CC-BY-4.0 --out manifests/chats
+    """
+    from duologue.manifests.dialogues import write_dialogues
+    from duologue.manifests.fields import Fields
+    from duologue.manifests.splits import Splits
+
+    named = (turns_field, text_field, speaker_field, id_field)
+    card = write_dialogues(
+        sources,
+        out,
+        shape=shape,
+        fields=Fields(*named) if any(named) else None,
+        licence=licence,
+        source=source,
+        splits=Splits.parse(splits),
+        limit=limit,
+    )
+    _print_card(card, out, as_json)
+
+
+@manifest_app.command("stereo")
+def manifest_stereo(
+    sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="Audio files and directories of them.")],
+    out: Out,
+    licence: Licence = "unknown",
+    source: Annotated[str | None, typer.Option(help="Name of the corpus; the directory's name by default.")] = None,
+    splits: SplitShares = "98:1:1",
+    as_json: AsJson = False,
+) -> None:
+    """List two-channel calls: stereo files, or one file per speaker.
+
+    Example: duologue manifest stereo calls/ --licence CC-BY-4.0 --out manifests/calls
+    """
+    from duologue.manifests.splits import Splits
+    from duologue.manifests.stereo import write_recordings
+
+    card = write_recordings(sources, out, licence=licence, source=source, splits=Splits.parse(splits))
+    _print_card(card, out, as_json)
+
+
+@tokenizer_app.command("fit")
+def tokenizer_fit(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest of recordings.")],
+    out: Out,
+    units: Annotated[int, typer.Option(help="Size of the vocabulary.")] = 500,
+    seed: Seed = 0,
+    frames: Annotated[int, typer.Option(help="Frames that k-means sees at most, drawn uniformly.")] = 200_000,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a tokenizer of the embedded kind (MFCCs and k-means, 25 Hz) on recordings.
+
+    Example: duologue tokenizer fit manifests/calls --out tokenizers/calls500
+    """
+    from duologue.pipelines.fit import fit_tokenizer
+
+    report = fit_tokenizer(manifest, out, units=units, seed=seed, frames=frames)
+    print(json.dumps(report) if as_json else f"{out}: {', '.join(f'{k} {v}' for k, v in report.items())}")
+
+
+@app.command()
+def synthesize(
+    context: typer.Context,
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest of dialogues.")],
+    out: Out,
+    tokenizer: TokenizerName = "embedded",
+    engine: Annotated[str, typer.Option(help="Speech engine: espeak.")] = "espeak",
+    seed: Seed = 0,
+    keep_audio: KeepAudio = False,
+    rows_per_shard: Annotated[int, typer.Option(help="Dialogues in a shard: the unit of work and resume.")] = 64,
+    workers: Workers = 1,
+    max_rejects: MaxRejects = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Speak text dialogues on two channels and tokenize them: a unit set for stages 1 and 2.
+
+    Example: duologue synthesize manifests/chats --out units/chats --workers 8
+    """
+    from duologue.pipelines.synthesize import synthesize as run
+
+    card = run(
+        manifest,
+        out,
+        engine=engine,
+        tokenizer=tokenizer,
+        seed=seed,
+        keep_audio=keep_audio,
+        rows_per_shard=rows_per_shard,
+        workers=workers,
+        flags=context.obj,
+        max_rejects=max_rejects,
+    )
+    _print_card(card, out, as_json)
+
+
+@app.command()
+def tokenize(
+    context: typer.Context,
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest of recordings.")],
+    out: Out,
+    tokenizer: TokenizerName = "embedded",
+    keep_audio: KeepAudio = False,
+    rows_per_shard: Annotated[int, typer.Option(help="Recordings in a shard: the unit of work and resume.")] = 16,
+    workers: Workers = 1,
+    max_rejects: MaxRejects = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Tokenize two-channel recordings: a unit set for stage 3.
+
+    Example: duologue tokenize manifests/calls --out units/calls --workers 8
+    """
+    from duologue.pipelines.tokenize import tokenize as run
+
+    card = run(
+        manifest,
+        out,
+        tokenizer=tokenizer,
+        keep_audio=keep_audio,
+        rows_per_shard=rows_per_shard,
+        workers=workers,
+        flags=context.obj,
+        max_rejects=max_rejects,
+    )
+    _print_card(card, out, as_json)
+
+
+@app.command()
+def mix(
+    context: typer.Context,
+    units: Annotated[list[str], typer.Argument(metavar="UNITS[:WEIGHT]...", help="Unit sets, with weights.")],
+    stage: Annotated[int, typer.Option(help="1: text and speech in turn; 2, 3: synchronous stream.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Directory for the sequence set.")] = None,
+    vocabulary: Annotated[str, typer.Option(help="`bytes`, or a Hugging Face tokenizer (directory or hub name).")] = (
+        "bytes"
+    ),
+    chunk_ms: Annotated[int, typer.Option(help="Stages 2, 3: length of a chunk in milliseconds.")] = 160,
+    sequence_length: Annotated[int, typer.Option(help="Tokens in a sequence.")] = 8192,
+    epochs: Annotated[int, typer.Option(help="How often to go through the sources.")] = 1,
+    seed: Seed = 0,
+    curriculum: Annotated[
+        str, typer.Option(help="Stage 1, share of speech: paper, linear[:FROM:TO] or constant[:MEAN].")
+    ] = "paper",
+    level: Annotated[str, typer.Option(help="Stage 1: text or speech by `sentence`, or by `turn`.")] = "sentence",
+    split: Annotated[str, typer.Option(help="Part of the data: train, valid or test.")] = "train",
+    sequences_per_shard: Annotated[int, typer.Option(help="Sequences in a shard: the unit of work.")] = 1024,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be made, and write nothing.")] = False,
+    workers: Workers = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Mix unit sets into training sequences, in their final order.
+
+    Example: duologue mix units/chats units/tasks:2 --stage 1 --epochs 3 --out sequences/stage1
+    """
+    from duologue.pipelines.mix import mix as run
+    from duologue.pipelines.mix import plan_mix
+    from duologue.pipelines.mix_settings import MixSettings, UnitSource
+
+    settings = MixSettings(
+        stage=stage,
+        sources=tuple(UnitSource.parse(text) for text in units),
+        vocabulary=vocabulary,
+        chunk_ms=chunk_ms,
+        sequence_length=sequence_length,
+        epochs=epochs,
+        seed=seed,
+        curriculum=curriculum,
+        level=level,  # type: ignore[arg-type]  # checked with the other settings
+        split=split,
+        sequences_per_shard=sequences_per_shard,
+    )
+    if plan:
+        _print_plan(plan_mix(settings, workers=workers, flags=context.obj), as_json)
+        return
+    if out is None:
+        raise UserError("there is no place for the result", where="--out", hint="Name one, or ask for the --plan")
+    _print_card(run(settings, out, workers=workers, flags=context.obj), out, as_json)
+
+
+def _print_plan(summary: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary))
+        return
+    bins = summary.pop("speech_by_progress", [])
+    for name, value in summary.items():
+        print(f"{name:>14}  {value:,}" if isinstance(value, int) else f"{name:>14}  {value}")
+    if bins:
+        print("share of speech by progress (asked, obtained):")
+    for row in bins:
+        shares = f"{row['asked']:.2f}  {row['obtained']:.2f}" if row["samples"] else "no samples"
+        print(f"  {row['from']:.1f} to {row['to']:.1f}  {shares}  ({row['samples']:,} samples)")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Option(help="Name of a bundled recipe, or a TOML file.")],
+    data: Annotated[Path, typer.Option(help="A sequence set.")],
+    out: Annotated[Path, typer.Option("--out", help="Run directory; a run that was killed goes on in it.")],
+    init_from: Annotated[Path | None, typer.Option(help="A run of the stage before, or a model directory.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Base model instead of the recipe's: directory or hub name.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps instead of the recipe's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on a sequence set, one stage.
+
+    Example: duologue train --recipe paper-stage2 --data sequences/stage2 --init-from runs/stage1 --out runs/stage2
+    """
+    from duologue.train.loop import train as run
+    from duologue.train.recipe import load_recipe
+
+    overrides = {"steps": steps, "model": None if model is None else {"path": model}}
+    given = {name: value for name, value in overrides.items() if value is not None}
+    result = run(load_recipe(recipe, given), data, out, init_from=init_from)
+    print(
+        json.dumps({"out": str(out), **result})
+        if as_json
+        else f"{out}: {', '.join(f'{k} {v}' for k, v in result.items())}"
+    )
+
+
+@app.command()
+def inspect(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A manifest, unit set or sequence set.")],
+    sample: Annotated[int | None, typer.Option(help="Print this sample, counted from 0, as people write it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what an artefact is, or print one of its samples: `[S0][75][S1][89]`, with the text in between.
+
+    Example: duologue inspect sequences/stage3 --sample 0
+    """
+    from duologue.pipelines.inspect import describe, show
+
+    if sample is not None:
+        print(show(directory, sample))
+        return
+    about = describe(directory)
+    print(json.dumps(about) if as_json else "\n".join(f"{name:>12}  {value}" for name, value in about.items()))
+
+
+@app.command()
+def verify(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A manifest, unit set or sequence set.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check an artefact: checksums, counts, and the invariants of its kind. Exit code 1 if something is wrong.
+
+    Example: duologue verify sequences/stage3
+    """
+    from duologue.pipelines.verify import verify as run
+
+    problems = run(directory)
+    if as_json:
+        print(json.dumps({"directory": str(directory), "problems": problems}))
+    else:
+        print("\n".join(problems) if problems else f"{directory}: all is well")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Artefacts and runs, in any order.")],
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    tokenizer: TokenizerName = "embedded",
+    as_json: AsJson = False,
+) -> None:
+    """Write one offline HTML page about artefacts and runs: token rates, curves, timelines, players, rejects.
+
+    Example: duologue report units/chats sequences/* runs/* --out report.html
+    """
+    from duologue.evaluate.report import write_report
+    from duologue.tokenize.tokenizer import directory_of
+
+    path = write_report(directories, out, tokenizer=directory_of(tokenizer))
+    print(json.dumps({"out": str(path)}) if as_json else f"{path}: open it in a browser")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one message and exit code 2."""
+    arguments, flags = sys.argv[1:], []
+    if "--" in arguments:
+        place = arguments.index("--")
+        arguments, flags = arguments[:place], arguments[place + 1 :]
+    # Beam and its workers talk of themselves at length; what matters reaches the user as an error.
+    logging.basicConfig(level=logging.CRITICAL)
+    try:
+        app(args=arguments, obj=flags)
+    except UserError as error:
+        print(f"duologue: error: {error}", file=sys.stderr)
+        sys.exit(2)

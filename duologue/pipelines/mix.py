@@ -1,0 +1,244 @@
+"""Unit sets -> a sequence set: the curriculum-mixing job, the one all-to-all of the road.
+
+Pointers and lengths are gathered and ordered; payloads go straight from the unit shards into the sequence shards.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from duologue.formats.card import Card, read_card
+from duologue.formats.interleave import AtomicTokens
+from duologue.formats.publish import publishing
+from duologue.formats.rejects import Reject
+from duologue.formats.sequences import VOCABULARY, Document, PackedSequence
+from duologue.formats.shards import opened
+from duologue.formats.shards import read_sample as read_raw_sample
+from duologue.formats.vocabulary import Vocabulary
+from duologue.pipelines.engine import for_each
+from duologue.pipelines.mix_index import UnitShard, WriteIndex, read_sample, write_as_tokens
+from duologue.pipelines.mix_plan import Plan, plan
+from duologue.pipelines.mix_settings import MixSettings, check
+from duologue.pipelines.partitions import Output, Partition, partitions, prepare, run
+from duologue.progress import Watch, watched
+
+_INDEX = "index"
+_PLAN = "pieces.npy"
+_PROGRESS_BINS = 10
+
+
+def _unit_shards(settings: MixSettings) -> list[UnitShard]:
+    shards = []
+    for number, source in enumerate(settings.sources):
+        card = read_card(source.directory, "units")
+        names = [shard["name"] for shard in card.shards if shard["name"].startswith("units-")]
+        shards += [UnitShard(number, place, source.directory / name) for place, name in enumerate(names)]
+    return shards
+
+
+@lru_cache(maxsize=1)
+def _vocabulary_of(directory: Path) -> Vocabulary:
+    return Vocabulary.load(directory)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """The station: sequences of a plan, each put together from its pieces."""
+
+    settings: MixSettings
+    shards: tuple[UnitShard, ...]
+    directory: Path
+    f: int
+    name: str = "mix"
+    unit: str = "sequences"
+
+    @property
+    def stems(self) -> Sequence[str]:
+        """The one kind of shard it writes, called after the split."""
+        return (self.settings.split,)
+
+    def outputs(self, partition: Partition) -> Iterator[Output | Reject]:
+        """Yield the sequences of a shard."""
+        vocabulary = _vocabulary_of(self.directory / VOCABULARY)
+        pieces = np.load(self.directory / _INDEX / _PLAN, mmap_mode="r")
+        paths = {(shard.source, shard.shard): shard.path for shard in self.shards}
+        files: dict[Path, IO[bytes]] = {}
+        latest: tuple[Any, tuple[str, str, AtomicTokens]] | None = None
+        with ExitStack() as stack:
+            for sequence in range(partition.start, partition.stop):
+                first, last = np.searchsorted(pieces["sequence"], [sequence, sequence + 1])
+                tokens = np.full(self.settings.sequence_length, vocabulary.pad_id, np.uint32)
+                documents, licences = [], set()
+                for piece in pieces[first:last]:
+                    visit = tuple(piece[["source", "shard", "offset", "epoch", "copy"]].tolist())
+                    if latest is None or latest[0] != visit:
+                        path = paths[visit[0], visit[1]]
+                        if path not in files:
+                            files[path] = stack.enter_context(opened(path))
+                        latest = visit, self._dialogue(files[path], path, piece, vocabulary)
+                    identifier, licence, dialogue = latest[1]
+                    body = _cut(dialogue, piece, vocabulary)
+                    document = _document(identifier, piece, len(body))
+                    tokens[document.offset : document.offset + document.length] = body
+                    documents.append(document)
+                    licences.add(licence)
+                packed = PackedSequence(tokens, tuple(documents))
+                amounts = {"tokens": sum(d.length for d in documents), "documents": len(documents)}
+                yield Output(f"{sequence:09d}", {self.settings.split: packed.members()}, amounts, sorted(licences))
+
+    def _dialogue(
+        self, file: IO[bytes], path: Path, piece: np.void, vocabulary: Vocabulary
+    ) -> tuple[str, str, AtomicTokens]:
+        file.seek(int(piece["offset"]))
+        sample = read_raw_sample(file, path)
+        assert sample is not None
+        dialogue = read_sample(sample, path)
+        visit = int(piece["epoch"]), int(piece["copy"])
+        tokens, _ = write_as_tokens(dialogue, visit, float(piece["asked"]), self.settings, vocabulary, self.f)
+        return dialogue.id, dialogue.licence, tokens
+
+
+def _cut(dialogue: AtomicTokens, piece: np.void, vocabulary: Vocabulary) -> np.ndarray:
+    """Return the tokens of a piece, led by its speaker's tag."""
+    start, stop = int(piece["start"]), int(piece["stop"])
+    body = dialogue.tokens[start:stop]
+    if not piece["tag"]:
+        return body
+    atom = int(np.searchsorted(np.cumsum(dialogue.lengths), start, side="right"))
+    return np.concatenate([vocabulary.from_stream(dialogue.channels[atom : atom + 1]), body])
+
+
+def _document(identifier: str, piece: np.void, length: int) -> Document:
+    asked = float(piece["asked"])
+    return Document(
+        id=identifier,
+        offset=int(piece["at"]),
+        length=length,
+        start=int(piece["start"]),
+        progress=round(float(piece["progress"]), 9),
+        asked=None if np.isnan(asked) else round(asked, 9),
+        share=round(float(piece["share"]), 9),
+    )
+
+
+def _indexed(
+    shards: Sequence[UnitShard], work: WriteIndex, settings: MixSettings, workers: int, flags: Sequence[str]
+) -> Plan:
+    def count() -> int:
+        return sum(1 for _ in work.directory.glob("*.npz"))
+
+    with watched(Watch("mix: lengths", len(shards), "unit shards", count()), count):
+        for_each(work, shards, workers=workers, flags=flags)
+    return plan(shards, work.directory, settings)
+
+
+def plan_mix(settings: MixSettings, *, workers: int = 1, flags: Sequence[str] = ()) -> dict[str, Any]:
+    """Say what a mix would make, without writing it.
+
+    Returns:
+        Totals, and for stage 1 under `speech_by_progress` the asked and obtained share of speech in ten bins of
+        progress.
+
+    Raises:
+        UserError: as `mix`.
+    """
+    card, vocabulary = check(settings)
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        vocabulary.save(scratch / VOCABULARY)
+        shards = _unit_shards(settings)
+        work = WriteIndex(scratch, settings, scratch / VOCABULARY, card.config.get("frames_per_chunk", 0))
+        planned = _indexed(shards, work, settings, workers, flags)
+    summary = {
+        "fingerprint": card.fingerprint,
+        "sequences": planned.sequences,
+        "shards": len(partitions(planned.sequences, settings.sequences_per_shard)),
+        **_totals(planned, settings),
+    }
+    if not settings.synchronous:
+        summary["speech_by_progress"] = _speech_by_progress(planned.visits)
+    return summary
+
+
+def _totals(planned: Plan, settings: MixSettings) -> dict[str, Any]:
+    padding = planned.padding(settings.sequence_length)
+    return {
+        "inputs": planned.dialogues,
+        "rejects": len(planned.rejects),
+        "unvisited": planned.unvisited,
+        "other_splits": planned.others,
+        "visits": len(planned.visits),
+        "documents": len(planned.pieces),
+        "tokens": planned.tokens,
+        "padding": padding,
+        "padding_share": round(padding / (padding + planned.tokens), 6),
+    }
+
+
+def _speech_by_progress(visits: np.ndarray) -> list[dict[str, Any]]:
+    rows = []
+    bins = np.minimum((visits["progress"] * _PROGRESS_BINS).astype(int), _PROGRESS_BINS - 1)
+    for number in range(_PROGRESS_BINS):
+        inside = visits[bins == number]
+        rows.append(
+            {
+                "from": number / _PROGRESS_BINS,
+                "to": (number + 1) / _PROGRESS_BINS,
+                "samples": len(inside),
+                "asked": round(float(inside["asked"].mean()), 4) if len(inside) else None,
+                "obtained": round(float(inside["share"].mean()), 4) if len(inside) else None,
+            }
+        )
+    return rows
+
+
+def mix(settings: MixSettings, out: Path, *, workers: int = 1, flags: Sequence[str] = ()) -> Card:
+    """Make a sequence set, in its final training order.
+
+    Args:
+        settings: of the mix.
+        out: the sequence set's directory.
+        workers: processes on this machine.
+        flags: Beam's own flags.
+
+    Raises:
+        UserError: an option is wrong, a unit set is missing, damaged or of another tokenizer, there is nothing to
+            mix, or `out` holds something else or cannot be written.
+    """
+    card, vocabulary = check(settings)
+    # Settings that name another run's index: its numbers may not be taken for this one's.
+    finished = prepare(out, card, (settings.split,), (VOCABULARY, _INDEX))
+    if finished is not None:
+        return finished
+    vocabulary.save(out / VOCABULARY)
+    index = out / _INDEX / card.fingerprint[:16]
+    index.mkdir(parents=True, exist_ok=True)
+    f = card.config.get("frames_per_chunk", 0)
+    absolute = replace(
+        settings,
+        sources=tuple(replace(source, directory=source.directory.resolve()) for source in settings.sources),
+    )
+    shards = _unit_shards(absolute)
+    work = WriteIndex(index.resolve(), absolute, (out / VOCABULARY).resolve(), f)
+    planned = _indexed(shards, work, absolute, workers, flags)
+    with publishing(out / _INDEX / _PLAN) as file:
+        np.save(file, planned.pieces)
+    return run(
+        Mix(absolute, tuple(shards), out.resolve(), f),
+        card,
+        partitions(planned.sequences, settings.sequences_per_shard),
+        out,
+        workers=workers,
+        flags=flags,
+        rejects=planned.rejects,
+        totals=_totals(planned, settings),
+        scratch=[_INDEX],
+    )

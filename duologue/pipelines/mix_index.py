@@ -1,0 +1,219 @@
+"""The first pass of a mix: what each dialogue of each unit shard will take, in each epoch, without its tokens."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from duologue.errors import UserError
+from duologue.formats import seeds, sync
+from duologue.formats.interleave import AtomicTokens, interleave, spoken_sentences
+from duologue.formats.publish import write_bytes
+from duologue.formats.rejects import Reject
+from duologue.formats.shards import Sample, read_shard
+from duologue.formats.units import UnitSample, unit_sample
+from duologue.formats.vocabulary import Vocabulary
+from duologue.pipelines.mix_settings import MixSettings
+
+STATION = "mix"
+# A dialogue in an epoch: where it is, when it comes, and the atoms it can be cut between.
+VISIT = np.dtype(
+    [
+        ("source", "<u2"),
+        ("shard", "<u4"),
+        ("offset", "<u8"),
+        ("epoch", "<u2"),
+        ("copy", "<u2"),
+        ("progress", "<f8"),
+        ("asked", "<f8"),
+        ("share", "<f8"),
+        ("first_atom", "<u8"),
+        ("atoms", "<u4"),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class UnitShard:
+    """A shard of a source of the mix: numbers of the source and of the shard in it, and its file."""
+
+    source: int
+    shard: int
+    path: Path
+
+    def index_name(self) -> str:
+        """Return the name of the file that holds its index."""
+        return f"{self.source:03d}-{self.shard:05d}.npz"
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """The index of a unit shard.
+
+    Attributes:
+        visits: `VISIT` `[n]`, in the shard's order, epoch by epoch within a dialogue.
+        lengths: unsigned int `[atoms]`, tokens of all atoms of all visits, one behind the other.
+        tagged: bool `[atoms]`, whether each begins with a speaker's tag.
+        others: dialogues of other splits.
+        dialogues: dialogues of the split that is mixed.
+        rejects: dialogues of it that have nothing to give to this stage.
+    """
+
+    visits: np.ndarray
+    lengths: np.ndarray
+    tagged: np.ndarray
+    dialogues: int
+    others: int
+    rejects: tuple[Reject, ...]
+
+
+def read_sample(sample: Sample, path: Path) -> UnitSample:
+    """Return the dialogue in a sample of a unit shard.
+
+    Raises:
+        UserError: the sample is damaged.
+    """
+    try:
+        return unit_sample(sample.members)
+    except ValueError as error:
+        raise UserError(
+            f"sample {sample.key} is damaged: {error}",
+            where=path,
+            hint="Run `duologue verify` on the unit set, then make it again",
+        ) from error
+
+
+def write_as_tokens(
+    dialogue: UnitSample, visit: tuple[int, int], asked: float, settings: MixSettings, vocabulary: Vocabulary, f: int
+) -> tuple[AtomicTokens, float]:
+    """Return a dialogue's tokens as the mix's stage writes them, and the share of speech in them.
+
+    Args:
+        dialogue: of a unit set.
+        visit: epoch and copy.
+        asked: share of speech that was drawn for the visit; of no account in stages 2 and 3.
+        settings: of the mix.
+        vocabulary: of the mix.
+        f: frames in a chunk; of no account in stage 1.
+    """
+    if settings.synchronous:
+        lengths = sync.chunk_lengths(dialogue.units, f)
+        atoms = len(lengths)
+        tokens = vocabulary.from_stream(sync.encode(dialogue.units, f))
+        return AtomicTokens(tokens, lengths, np.zeros(atoms, np.int8), np.ones(atoms, bool)), 1.0
+    draw = seeds.generator(settings.seed, "speech", *visit, dialogue.source, dialogue.id)
+    speech = spoken_sentences(dialogue.sentences, asked, settings.level, draw)
+    return interleave(dialogue, speech, vocabulary), float(speech.mean())
+
+
+def _visits(dialogue: UnitSample, weight: float, settings: MixSettings) -> Iterator[tuple[int, int, float]]:
+    """Yield (epoch, copy, progress) of each time the mix comes by a dialogue.
+
+    One hash decides both the place in the epoch and the clock of the curriculum.
+    """
+    name = (settings.seed, dialogue.source, dialogue.id)
+    for epoch in range(settings.epochs):
+        copies = int(weight) + (seeds.uniform("weight", epoch, *name) < weight % 1)
+        for copy in range(copies):
+            place = seeds.uniform("order", epoch, copy, *name)
+            yield epoch, copy, (epoch + place) / settings.epochs
+
+
+def index_shard(shard: UnitShard, settings: MixSettings, vocabulary: Vocabulary, f: int) -> ShardIndex:
+    """Index a unit shard.
+
+    Args:
+        shard: to be read once, in order.
+        settings: of the mix.
+        vocabulary: of the mix.
+        f: frames in a chunk; of no account in stage 1.
+
+    Raises:
+        UserError: the shard is missing or damaged.
+    """
+    visits: list[tuple[float, ...]] = []
+    lengths: list[np.ndarray] = []
+    tagged: list[np.ndarray] = []
+    rejects: list[Reject] = []
+    dialogues = others = atoms = 0
+    shares = None if settings.synchronous else settings.shares()
+    for sample in read_shard(shard.path):
+        dialogue = read_sample(sample, shard.path)
+        if dialogue.split != settings.split:
+            others += 1
+            continue
+        dialogues += 1
+        if not settings.synchronous and not dialogue.sentences:
+            rejects.append(
+                Reject(
+                    dialogue.id, STATION, "no_sentences", "stage 1 needs sentences; this dialogue has no transcript"
+                )
+            )
+            continue
+        written: AtomicTokens | None = None
+        for epoch, copy, progress in _visits(dialogue, settings.sources[shard.source].weight, settings):
+            asked, share = np.nan, 1.0
+            if shares is not None:
+                chance = seeds.uniform(settings.seed, "share", epoch, copy, dialogue.source, dialogue.id)
+                asked = float(shares.draw(np.array([progress]), np.array([chance]))[0])
+                written = None
+            # The synchronous stream is the same in every epoch; stage 1 draws anew.
+            if written is None:
+                written, share = write_as_tokens(dialogue, (epoch, copy), asked, settings, vocabulary, f)
+                lengths.append(written.lengths)
+                tagged.append(written.tagged)
+                atoms += len(written.lengths)
+            count = len(written.lengths)
+            first = atoms - count
+            visits.append(
+                (shard.source, shard.shard, sample.offset, epoch, copy, progress, asked, share, first, count)
+            )
+    every = np.concatenate([np.zeros(0, np.int64), *lengths])
+    return ShardIndex(
+        np.array(visits, VISIT),
+        every.astype(np.min_scalar_type(int(every.max(initial=0)))),
+        np.concatenate([np.zeros(0, bool), *tagged]),
+        dialogues,
+        others,
+        tuple(rejects),
+    )
+
+
+@dataclass(frozen=True)
+class WriteIndex:
+    """Indexes a unit shard into a file of `directory`, unless it is there."""
+
+    directory: Path
+    settings: MixSettings
+    vocabulary: Path
+    f: int
+
+    def __call__(self, shard: UnitShard) -> None:
+        """Index one shard."""
+        path = self.directory / shard.index_name()
+        if path.exists():
+            return
+        index = index_shard(shard, self.settings, Vocabulary.load(self.vocabulary), self.f)
+        buffer = io.BytesIO()
+        rejects = [[reject.id, reject.station, reject.reason, reject.message] for reject in index.rejects]
+        np.savez(
+            buffer,
+            visits=index.visits,
+            lengths=index.lengths,
+            tagged=index.tagged,
+            counts=np.array([index.dialogues, index.others]),
+            rejects=np.array(rejects, dtype=str).reshape(-1, 4),
+        )
+        write_bytes(path, buffer.getvalue())
+
+
+def read_index(path: Path) -> ShardIndex:
+    """Read what `WriteIndex` wrote."""
+    with np.load(path, allow_pickle=False) as content:
+        dialogues, others = content["counts"].tolist()
+        rejects = tuple(Reject(*row) for row in content["rejects"].tolist())
+        return ShardIndex(content["visits"], content["lengths"], content["tagged"], dialogues, others, rejects)

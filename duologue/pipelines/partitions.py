@@ -1,0 +1,346 @@
+"""One partition of the input makes one shard: committed by a sidecar, skipped by a rerun, checked at the end."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from duologue.errors import UserError, explained
+from duologue.formats.card import Card, is_finished, read_card, write_card
+from duologue.formats.fingerprint import canonical_json
+from duologue.formats.publish import write_bytes
+from duologue.formats.rejects import REJECTS, Reject, count_by_reason, write_rejects
+from duologue.formats.shards import ShardWriter
+from duologue.pipelines.engine import for_each
+from duologue.progress import Watch, say, watched
+
+_SECONDS_FOR_ORPHANS = 60
+_INPUTS_BEFORE_STOPPING = 20
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Inputs `start` to `stop - 1`, which make shard `index`."""
+
+    index: int
+    start: int
+    stop: int
+
+
+def partitions(inputs: int, size: int) -> list[Partition]:
+    """Cut `inputs` inputs into partitions of `size`, the last one shorter."""
+    starts = range(0, inputs, size)
+    return [Partition(index, start, min(start + size, inputs)) for index, start in enumerate(starts)]
+
+
+@dataclass(frozen=True)
+class Output:
+    """A sample that a station made of an input.
+
+    Attributes:
+        key: its webdataset key.
+        members: extension to bytes, for each kind of shard: {"units": {...}, "audio": {...}}.
+        amounts: what is summed over the shard, such as {"seconds": 12.5}.
+        licences: of what went into it.
+    """
+
+    key: str
+    members: Mapping[str, Mapping[str, bytes]]
+    amounts: Mapping[str, float]
+    licences: Sequence[str] = ()
+
+
+class Station(Protocol):
+    """What turns a partition's inputs into samples. Picklable; models are loaded where they are first used."""
+
+    @property
+    def name(self) -> str:
+        """What rejects and progress call it."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """What its inputs are called, in the plural."""
+        ...
+
+    @property
+    def stems(self) -> Sequence[str]:
+        """Names of the kinds of shard it writes, such as ("units",); the first one is the artefact."""
+        ...
+
+    def outputs(self, partition: Partition) -> Iterator[Output | Reject]:
+        """Yield, in order, what became of each input: an output or a reject."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """The commit of a partition: what was written and what was rejected. It is written last."""
+
+    fingerprint: str
+    partition: Partition
+    shards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    samples: int = 0
+    amounts: dict[str, float] = field(default_factory=dict)
+    licences: list[str] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+
+    @property
+    def rejected(self) -> int:
+        """Inputs that were rejected whole."""
+        return sum(reject.turn is None for reject in self.rejects)
+
+
+def _read_sidecar(path: Path) -> Sidecar | None:
+    """Read a sidecar, or None where there is none, it is damaged, or a shard it names is not there in full."""
+    try:
+        content = json.loads(path.read_bytes())
+        sidecar = Sidecar(**content)
+        sidecar = replace(
+            sidecar,
+            partition=Partition(**content["partition"]),
+            rejects=[Reject(**reject) for reject in content["rejects"]],
+        )
+        whole = all(
+            (path.parent / shard["name"]).stat().st_size == shard["bytes"] for shard in sidecar.shards.values()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return sidecar if whole else None
+
+
+def _name(stem: str, partition: Partition, suffix: str) -> str:
+    return f"{stem}-{partition.index:05d}.{suffix}"
+
+
+@dataclass(frozen=True)
+class _Commit:
+    """Makes the shard of a partition, then its sidecar. What it writes depends on manifest and config alone."""
+
+    station: Station
+    directory: Path
+    fingerprint: str
+    most_rejects: float
+
+    def __call__(self, partition: Partition) -> None:
+        with _locked(self.directory, fcntl.LOCK_SH):
+            sidecar = self._write(partition)
+            content = canonical_json(asdict(sidecar))
+            write_bytes(self.directory / _name(self.station.stems[0], partition, "json"), content)
+        inputs = partition.stop - partition.start
+        if inputs >= _INPUTS_BEFORE_STOPPING and sidecar.rejected > self.most_rejects * inputs:
+            raise _too_many(sidecar.rejects, inputs, self.most_rejects, self.directory)
+
+    def _write(self, partition: Partition) -> Sidecar:
+        rejects: list[Reject] = []
+        amounts: Counter[str] = Counter()
+        licences: set[str] = set()
+        writers: dict[str, ShardWriter] = {}
+        samples = 0
+        with ExitStack() as stack:
+            for output in self.station.outputs(partition):
+                if isinstance(output, Reject):
+                    rejects.append(output)
+                    continue
+                for stem, members in output.members.items():
+                    if stem not in writers:
+                        path = self.directory / _name(stem, partition, "tar")
+                        writers[stem] = stack.enter_context(ShardWriter(path))
+                    writers[stem].add(output.key, members)
+                samples += 1
+                amounts.update(output.amounts)
+                licences.update(output.licences)
+        sidecar = Sidecar(
+            self.fingerprint,
+            partition,
+            {stem: asdict(writer.info) for stem, writer in writers.items() if writer.info is not None},
+            samples,
+            {name: round(amount, 6) for name, amount in sorted(amounts.items())},
+            sorted(licences),
+            rejects,
+        )
+        if samples + sidecar.rejected != partition.stop - partition.start:
+            raise AssertionError(f"{partition}: {samples} samples and {sidecar.rejected} rejects")
+        return sidecar
+
+
+def _too_many(rejects: Sequence[Reject], inputs: int, most: float, directory: Path) -> UserError:
+    whole = [reject for reject in rejects if reject.turn is None]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in count_by_reason(whole).items())
+    return UserError(
+        f"{len(whole)} of {inputs} inputs were rejected ({reasons}); the first: {whole[0].id}: {whole[0].message}",
+        where=directory,
+        hint=f"Mend the inputs, or allow more than {most:.0%} by --max-rejects: a rerun goes on from here",
+    )
+
+
+@contextmanager
+def _locked(directory: Path, kind: int, seconds: float = 0.0) -> Iterator[None]:
+    """Hold a lock on a directory. Workers share it; a launcher has it alone while it tidies up."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        until = time.monotonic() + seconds
+        waiting = False
+        while True:
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB if seconds else kind)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise UserError(
+                        "another run is writing here",
+                        where=directory,
+                        hint="Wait until it has ended, or choose another --out",
+                    ) from None
+                if not waiting:
+                    say(f"waiting for the workers of an earlier run to leave {directory}")
+                    waiting = True
+                time.sleep(0.2)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class _Counted:
+    """Counts the inputs of the partitions committed so far, by the sidecars that appear: on any engine."""
+
+    def __init__(self, directory: Path, stem: str) -> None:
+        self._directory, self._stem = directory, stem
+        self._seen: dict[Path, int] = {}
+
+    def __call__(self) -> int:
+        for path in self._directory.glob(f"{self._stem}-*.json"):
+            sidecar = None if path in self._seen else _read_sidecar(path)
+            if sidecar is not None:
+                self._seen[path] = sidecar.partition.stop - sidecar.partition.start
+        return sum(self._seen.values())
+
+
+def run(
+    station: Station,
+    card: Card,
+    todo: Sequence[Partition],
+    directory: Path,
+    *,
+    workers: int = 1,
+    flags: Sequence[str] = (),
+    max_rejects: float = 1.0,
+    rejects: Sequence[Reject] = (),
+    totals: Mapping[str, Any] | None = None,
+    scratch: Sequence[str] = (),
+) -> Card:
+    """Make an artefact of partitions, going on from where an earlier run of the same settings stopped.
+
+    Args:
+        station: what is done with a partition.
+        card: kind, config and identities of the artefact; shards and totals are filled in here.
+        todo: all partitions.
+        directory: the `--out`; made ready by `prepare`.
+        workers: processes on this machine.
+        flags: Beam's own flags, for other engines.
+        max_rejects: share of the inputs that may be rejected.
+        rejects: inputs that were rejected before there were partitions.
+        totals: what the card's totals say besides, or instead.
+        scratch: directories inside it to delete before it is declared finished.
+
+    Raises:
+        UserError: a shard could not be written, too many inputs were rejected, or a worker died.
+    """
+    stem = station.stems[0]
+
+    def committed() -> dict[int, Sidecar]:
+        found = (_read_sidecar(directory / _name(stem, partition, "json")) for partition in todo)
+        return {sidecar.partition.index: sidecar for sidecar in found if sidecar is not None}
+
+    sidecars = committed()
+    missing = [partition for partition in todo if partition.index not in sidecars]
+    inputs = todo[-1].stop if todo else 0
+    counted = _Counted(directory, stem)
+    watch = Watch(station.name, inputs, station.unit, counted())
+    with _locked(directory, fcntl.LOCK_SH), watched(watch, counted):
+        for_each(_Commit(station, directory, card.fingerprint, max_rejects), missing, workers=workers, flags=flags)
+    sidecars = committed()
+    lost = [partition.index for partition in todo if partition.index not in sidecars]
+    if lost:
+        raise UserError(
+            f"{len(lost)} of {len(todo)} shards did not arrive, the first is number {lost[0]}",
+            where=directory,
+            hint="Run the same command again: it makes what is missing",
+        )
+    done = [sidecars[partition.index] for partition in todo]
+    card = _summed(card, done, directory, station.stems, max_rejects)
+    every = [*rejects, *(reject for sidecar in done for reject in sidecar.rejects)]
+    write_rejects(directory, every)
+    card = replace(card, rejects=count_by_reason(every), totals={**card.totals, **(totals or {})})
+    for name in scratch:
+        shutil.rmtree(directory / name, ignore_errors=True)
+    write_card(directory, card)
+    return card
+
+
+def _summed(
+    card: Card, sidecars: Sequence[Sidecar], directory: Path, stems: Sequence[str], max_rejects: float
+) -> Card:
+    """Fill in what the sidecars say, or refuse to: every input is in a shard or in the rejects."""
+    rejects = [reject for sidecar in sidecars for reject in sidecar.rejects]
+    inputs = sum(sidecar.partition.stop - sidecar.partition.start for sidecar in sidecars)
+    samples = sum(sidecar.samples for sidecar in sidecars)
+    rejected = inputs - samples
+    if rejected and (not samples or rejected > max_rejects * inputs):
+        raise _too_many(rejects, inputs, max_rejects if samples else 0.0, directory)
+    sums: Counter[str] = Counter()
+    for sidecar in sidecars:
+        sums.update(sidecar.amounts)
+    shards = [
+        {**sidecar.shards[stem], **(sidecar.amounts if stem == stems[0] else {})}
+        for stem in stems
+        for sidecar in sidecars
+        if stem in sidecar.shards
+    ]
+    return replace(
+        card,
+        shards=shards,
+        totals={
+            "inputs": inputs,
+            "samples": samples,
+            "rejects": rejected,
+            **{name: round(amount, 6) for name, amount in sorted(sums.items())},
+        },
+        licences=sorted({*card.licences, *(name for sidecar in sidecars for name in sidecar.licences)}),
+    )
+
+
+def prepare(directory: Path, card: Card, stems: Sequence[str], leftovers: Sequence[str] = ()) -> Card | None:
+    """Make the `--out` ready, or return the card of the very same artefact finished there before.
+
+    Waits for the workers of a killed run to leave, sweeps what they left, and refuses the unfinished work of a run
+    with other settings.
+
+    Raises:
+        UserError: the directory holds something else, or another run is writing there.
+    """
+    with explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    with _locked(directory, fcntl.LOCK_EX, _SECONDS_FOR_ORPHANS):
+        ours = [f"{stem}-*.{suffix}" for stem in stems for suffix in ("tar", "json")]
+        if is_finished(directory, card.fingerprint, [*ours, REJECTS, *leftovers]):
+            return read_card(directory)
+        for path in sorted(directory.glob(f"{stems[0]}-*.json")):
+            sidecar = _read_sidecar(path)
+            if sidecar is not None and sidecar.fingerprint != card.fingerprint:
+                raise UserError(
+                    f"the directory holds an unfinished run with other inputs or settings: "
+                    f"{sidecar.fingerprint[:12]}, this one is {card.fingerprint[:12]}",
+                    where=directory,
+                    hint="Run the earlier command to its end, choose another --out, or delete the directory",
+                )
+    return None

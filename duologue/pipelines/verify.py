@@ -1,0 +1,188 @@
+"""Checking an artefact again: checksums, counts, and what must hold in every sample of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from duologue.errors import UserError
+from duologue.formats.card import Card, read_card
+from duologue.formats.fingerprint import sha256_file
+from duologue.formats.rejects import read_rejects
+from duologue.formats.sequences import VOCABULARY, Document, PackedSequence, packed_sequence
+from duologue.formats.shards import Sample, key_of, read_shard
+from duologue.formats.sync import FIRST_UNIT, S0, S1
+from duologue.formats.units import UnitSample, unit_sample
+from duologue.formats.vocabulary import Vocabulary
+from duologue.manifests.schema import Dialogue, Manifest
+
+_SPLITS = ("train", "valid", "test")
+
+
+def verify(directory: Path) -> list[str]:
+    """Check an artefact.
+
+    Returns:
+        What is wrong, a sentence each with the file or sample concerned; empty if all is well.
+
+    Raises:
+        UserError: it has no card, or one that cannot be read.
+    """
+    card = read_card(directory)
+    problems = [*_files(directory, card), *_rejects(directory, card)]
+    # Content is looked into only where the bytes are right: the rest would be noise.
+    if not problems:
+        problems += {"units": _units, "sequences": _sequences}.get(card.kind, _manifest)(directory, card)
+    return problems
+
+
+def _files(directory: Path, card: Card) -> Iterator[str]:
+    named = set()
+    for shard in card.shards:
+        path = directory / shard["name"]
+        named.add(path.name)
+        if not path.is_file():
+            yield f"{path}: the shard is missing"
+        elif path.stat().st_size != shard["bytes"]:
+            yield f"{path}: it has {path.stat().st_size:,} bytes, the card says {shard['bytes']:,}"
+        elif sha256_file(path) != shard["sha256"]:
+            yield f"{path}: its checksum is not the card's: its bytes were changed"
+    for path in sorted([*directory.glob("*.tar"), *directory.glob("*-[0-9]*.parquet")]):
+        if path.name not in named:
+            yield f"{path}: the card does not know this shard"
+    samples = sum(shard["samples"] for shard in card.shards if not shard["name"].startswith("audio-"))
+    if samples != card.totals["samples"]:
+        yield f"{directory}: the shards have {samples:,} samples together, the totals say {card.totals['samples']:,}"
+
+
+def _rejects(directory: Path, card: Card) -> Iterator[str]:
+    rejects = read_rejects(directory)
+    whole = sum(reject.turn is None for reject in rejects)
+    if whole != card.totals["rejects"]:
+        yield f"{directory}: {whole:,} inputs are in the rejects, the totals say {card.totals['rejects']:,}"
+    if card.kind != "sequences" and card.totals["inputs"] != card.totals["samples"] + card.totals["rejects"]:
+        yield f"{directory}: the inputs are not the samples and the rejects together"
+
+
+def _manifest(directory: Path, card: Card) -> Iterator[str]:
+    seen: set[str] = set()
+    for row in Manifest(directory).rows():
+        if row.id in seen:
+            yield f"{directory}: the id {row.id} comes twice"
+        seen.add(row.id)
+        if row.split not in _SPLITS:
+            yield f"{directory}: {row.id} is in a split {row.split!r}"
+        sides = {turn.speaker for turn in row.turns} if isinstance(row, Dialogue) else set()
+        if not sides <= {0, 1}:
+            yield f"{directory}: {row.id} has speakers {sorted(sides)}"
+
+
+def _samples(directory: Path, card: Card, stem: str) -> Iterator[tuple[Path, Sample]]:
+    for shard in card.shards:
+        if shard["name"].startswith(f"{stem}-"):
+            for sample in read_shard(directory / shard["name"]):
+                yield directory / shard["name"], sample
+
+
+def _units(directory: Path, card: Card) -> Iterator[str]:
+    tokenizer = card.tokenizer or {}
+    seen: set[str] = set()
+    try:
+        for path, sample in _samples(directory, card, "units"):
+            where = f"{path}: {sample.key}"
+            try:
+                dialogue = unit_sample(sample.members)
+            except ValueError as error:
+                yield f"{where}: {error}"
+                continue
+            if dialogue.id in seen:
+                yield f"{where}: the id {dialogue.id} comes twice"
+            seen.add(dialogue.id)
+            if sample.key != key_of(dialogue.id):
+                yield f"{where}: the key is not that of the id {dialogue.id}"
+            yield from (f"{where}: {problem}" for problem in _unit_problems(dialogue, tokenizer))
+        for path, sample in _samples(directory, card, "audio"):
+            if set(sample.members) != {"flac"}:
+                yield f"{path}: {sample.key}: it holds {sorted(sample.members)}, not one FLAC"
+    except UserError as error:
+        yield str(error)
+
+
+def _unit_problems(dialogue: UnitSample, tokenizer: Mapping[str, Any]) -> Iterator[str]:
+    frames = dialogue.units.shape[1]
+    samples = round(dialogue.duration_s * tokenizer["sample_rate"])
+    expected = -(-samples * tokenizer["rate"] // tokenizer["sample_rate"])
+    if frames != expected:
+        yield f"{frames} frames for {dialogue.duration_s} s, the clock asks for {expected}"
+    if frames and not 0 <= dialogue.units.min() <= dialogue.units.max() < tokenizer["vocabulary"]:
+        yield f"units {dialogue.units.min()} to {dialogue.units.max()}, outside 0 to {tokenizer['vocabulary'] - 1}"
+    for sentence in dialogue.sentences:
+        inside = sentence.first_frame >= 0 and sentence.first_frame + sentence.frames <= frames
+        if not inside or sentence.channel not in (0, 1) or not 0 <= sentence.turn < len(dialogue.turns):
+            yield f"the sentence {sentence.text[:30]!r} stands outside the dialogue"
+
+
+def _sequences(directory: Path, card: Card) -> Iterator[str]:
+    try:
+        vocabulary = Vocabulary.load(directory / VOCABULARY)
+        if vocabulary.identity != card.vocabulary:
+            yield f"{directory / VOCABULARY}: it is not the vocabulary that the card names"
+        number = tokens = 0
+        latest = 0.0
+        for path, sample in _samples(directory, card, card.config["split"]):
+            where = f"{path}: {sample.key}"
+            try:
+                sequence = packed_sequence(sample.members)
+            except ValueError as error:
+                yield f"{where}: {error}"
+                continue
+            if sample.key != f"{number:09d}":
+                yield f"{where}: sequence {number:09d} should stand here"
+            number += 1
+            tokens += sum(document.length for document in sequence.documents)
+            yield from (f"{where}: {problem}" for problem in _sequence_problems(sequence, card, vocabulary))
+            for document in sequence.documents:
+                if document.progress < latest:
+                    yield f"{where}: {document.id} comes after what it should come before"
+                latest = document.progress
+        if tokens != card.totals["tokens"]:
+            yield f"{directory}: the documents have {tokens:,} tokens, the totals say {card.totals['tokens']:,}"
+    except UserError as error:
+        yield str(error)
+
+
+def _sequence_problems(sequence: PackedSequence, card: Card, vocabulary: Vocabulary) -> Iterator[str]:
+    tokens = sequence.tokens
+    if len(tokens) != card.config["sequence_length"]:
+        yield f"{len(tokens)} tokens, the card says {card.config['sequence_length']}"
+    if len(tokens) and tokens.max() >= vocabulary.size:
+        yield f"the token {tokens.max()} is not in the vocabulary of {vocabulary.size}"
+    end = 0
+    for document in sequence.documents:
+        if document.offset != end or document.length < 1:
+            yield f"{document.id} stands at {document.offset}, the one before ends at {end}"
+        end = document.offset + document.length
+        stream = vocabulary.to_stream(tokens[document.offset : end])
+        yield from _stream_problems(document, stream, card)
+    if (tokens[end:] != vocabulary.pad_id).any():
+        yield f"behind token {end} there is something else than padding"
+
+
+def _stream_problems(document: Document, stream: np.ndarray, card: Card) -> Iterator[str]:
+    f = card.config.get("frames_per_chunk")
+    if not len(stream) or stream[0] not in (S0, S1):
+        yield f"{document.id} does not begin with a speaker's tag"
+        return
+    if f is None:
+        return
+    if stream.min() < 0 or stream[0] != S0:
+        yield f"{document.id} is no synchronous stream: it has text, or does not begin with S0"
+        return
+    chunk = np.cumsum(stream == S0) - 1
+    second = np.bincount(chunk[stream == S1], minlength=chunk[-1] + 1)
+    units = np.bincount(chunk[stream >= FIRST_UNIT], minlength=chunk[-1] + 1)
+    if second.max() > 1 or units.max() > 2 * f:
+        yield f"{document.id} has a chunk with {second.max()} S1 tags and {units.max()} units"

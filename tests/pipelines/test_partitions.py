@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from duologue.errors import UserError
+from duologue.formats.card import CARD as CARD_NAME
+from duologue.formats.rejects import read_rejects
+from duologue.formats.shards import read_shard
+from duologue.pipelines import partitions as module
+from duologue.pipelines.partitions import partitions
+from tests.pipelines.comparing import contents
+from tests.pipelines.toy import CARD, INPUTS, SIZE, Toy, make
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    directory = tmp_path_factory.mktemp("unbroken") / "out"
+    make(directory, Toy())
+    return contents(directory)
+
+
+def start(directory: Path, seconds: float, workers: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.pipelines.toy", str(directory), str(seconds), str(workers)]
+    return subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def wait_for_shards(directory: Path, count: int, process: subprocess.Popen[bytes]) -> None:
+    while len(list(directory.glob("units-*.json"))) < count and process.poll() is None:
+        time.sleep(0.02)
+
+
+@given(st.integers(0, 500), st.integers(1, 60))
+def test_partitions_cover_every_input_once(inputs: int, size: int) -> None:
+    cut = partitions(inputs, size)
+    assert [number for part in cut for number in range(part.start, part.stop)] == list(range(inputs))
+    assert [part.index for part in cut] == list(range(len(cut)))
+    assert all(0 < part.stop - part.start <= size for part in cut)
+
+
+def test_every_input_is_in_a_shard_or_in_the_rejects(tmp_path: Path) -> None:
+    card = make(tmp_path / "out", Toy())
+    shards = [shard["name"] for shard in card.shards if shard["name"].startswith("units-")]
+    kept = [sample.key for name in shards for sample in read_shard(tmp_path / "out" / name)]
+    rejected = [reject.id for reject in read_rejects(tmp_path / "out")]
+    assert sorted(kept + rejected) == sorted(f"n{number}" for number in range(INPUTS))
+    assert card.totals["inputs"] == INPUTS == card.totals["samples"] + card.totals["rejects"]
+    assert card.rejects == {"seventh": len(rejected)}
+    assert card.totals["seconds"] == sum(number for number in range(INPUTS) if number % 7 != 6)
+    assert card.licences == ["CC0-1.0"]
+
+
+def test_two_workers_make_the_same_bytes_as_one(tmp_path: Path, unbroken: dict[str, bytes]) -> None:
+    make(tmp_path / "out", Toy(), workers=2)
+    assert contents(tmp_path / "out") == unbroken
+
+
+def test_a_finished_artefact_is_not_made_again(tmp_path: Path) -> None:
+    make(tmp_path, Toy())
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    make(tmp_path, Toy(fails_at=0))
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_a_rerun_makes_only_what_is_missing(tmp_path: Path, unbroken: dict[str, bytes]) -> None:
+    with pytest.raises(UserError, match="this number cannot be had"):
+        make(tmp_path, Toy(fails_at=20))
+    done = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("units-*")}
+    assert 0 < len(done) < len(partitions(INPUTS, SIZE)) * 2
+    assert not (tmp_path / CARD_NAME).exists()
+    make(tmp_path, Toy())
+    assert contents(tmp_path) == unbroken
+    assert all((tmp_path / name).stat().st_mtime_ns == time for name, time in done.items())
+
+
+@pytest.mark.parametrize("damage", ["missing sidecar", "missing shard", "short shard", "half a sidecar"])
+def test_a_shard_that_is_not_whole_is_made_again(tmp_path: Path, unbroken: dict[str, bytes], damage: str) -> None:
+    make(tmp_path, Toy())
+    (tmp_path / CARD_NAME).unlink()
+    shard, sidecar = tmp_path / "units-00003.tar", tmp_path / "units-00003.json"
+    if damage == "missing sidecar":
+        sidecar.unlink()
+    elif damage == "missing shard":
+        shard.unlink()
+    elif damage == "short shard":
+        shard.write_bytes(shard.read_bytes()[:-512])
+    else:
+        sidecar.write_bytes(sidecar.read_bytes()[:40])
+    make(tmp_path, Toy())
+    assert contents(tmp_path) == unbroken
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_is_completed_to_the_same_bytes(
+    tmp_path: Path, unbroken: dict[str, bytes], workers: int
+) -> None:
+    draw = random.Random(workers)
+    for shards in (1, 5):
+        process = start(tmp_path / "out", 0.02, workers)
+        wait_for_shards(tmp_path / "out", shards, process)
+        time.sleep(draw.random() * 0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "out" / CARD_NAME).exists()
+    make(tmp_path / "out", Toy())
+    assert contents(tmp_path / "out") == unbroken
+
+
+def test_workers_that_outlive_their_launcher_do_no_harm(tmp_path: Path, unbroken: dict[str, bytes]) -> None:
+    process = start(tmp_path / "out", 0.05, 2)
+    wait_for_shards(tmp_path / "out", 1, process)
+    process.kill()
+    process.wait()
+    make(tmp_path / "out", Toy())
+    assert contents(tmp_path / "out") == unbroken
+
+
+def test_two_runs_in_one_directory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SECONDS_FOR_ORPHANS", 0.3)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        with pytest.raises(UserError, match="another run is writing here"):
+            make(tmp_path, Toy())
+    finally:
+        os.close(descriptor)
+
+
+def test_the_unfinished_run_of_other_settings_is_refused_with_both_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        make(tmp_path, Toy(fails_at=20))
+    other = replace(CARD, config={"toy": "another"})
+    with pytest.raises(UserError) as refusal:
+        make(tmp_path, Toy(), card=other)
+    assert CARD.fingerprint[:12] in str(refusal.value) and other.fingerprint[:12] in str(refusal.value)
+
+
+def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("my only copy")
+    with pytest.raises(UserError, match="not empty"):
+        make(tmp_path, Toy())
+    assert contents(tmp_path) == {"thesis.txt": b"my only copy"}
+
+
+def test_an_error_in_a_worker_process_arrives_whole(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refusal:
+        make(tmp_path, Toy(fails_at=4), workers=2)
+    assert (refusal.value.what, refusal.value.where) == ("this number cannot be had", "number 4")
+    assert refusal.value.hint == "Take another"
+
+
+def test_a_worker_that_dies_is_told_and_a_rerun_completes(tmp_path: Path, unbroken: dict[str, bytes]) -> None:
+    with pytest.raises(UserError, match="worker process died"):
+        make(tmp_path, Toy(dies_at=17), workers=2)
+    make(tmp_path, Toy(), workers=2)
+    assert contents(tmp_path) == unbroken
+
+
+def test_too_many_rejects_stop_the_run_and_allowing_them_completes_it(
+    tmp_path: Path, unbroken: dict[str, bytes]
+) -> None:
+    with pytest.raises(UserError, match=r"4 of 30 inputs were rejected \(4 seventh\)"):
+        make(tmp_path, Toy(), max_rejects=0.05)
+    assert not (tmp_path / CARD_NAME).exists()
+    make(tmp_path, Toy(), max_rejects=0.2)
+    assert contents(tmp_path) == unbroken
+
+
+def test_what_a_killed_attempt_left_is_swept(tmp_path: Path, unbroken: dict[str, bytes]) -> None:
+    (tmp_path / ".tmp-0123-units-00001.tar").write_bytes(b"half")
+    make(tmp_path, Toy())
+    assert contents(tmp_path) == unbroken

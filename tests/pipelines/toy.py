@@ -1,0 +1,60 @@
+"""A station that is quick and slow enough to be killed, and a command line for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from duologue.errors import UserError
+from duologue.formats.card import Card
+from duologue.formats.rejects import Reject
+from duologue.pipelines.partitions import Output, Partition, partitions, prepare, run
+
+INPUTS = 30
+SIZE = 3
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Input i becomes a sample with i in it; every seventh is rejected."""
+
+    seconds: float = 0.0
+    fails_at: int = -1
+    dies_at: int = -1
+    name: str = "toy"
+    unit: str = "numbers"
+    stems: tuple[str, ...] = ("units", "audio")
+
+    def outputs(self, partition: Partition) -> Iterator[Output | Reject]:
+        for number in range(partition.start, partition.stop):
+            time.sleep(self.seconds)
+            if number == self.fails_at:
+                raise UserError("this number cannot be had", where=f"number {number}", hint="Take another")
+            if number == self.dies_at:
+                os._exit(9)
+            if number % 7 == 6:
+                yield Reject(f"n{number}", self.name, "seventh", "it is a seventh")
+                continue
+            body = str(number).encode() * 1000
+            yield Output(
+                f"n{number}", {"units": {"txt": body}, "audio": {"txt": body}}, {"seconds": number}, ["CC0-1.0"]
+            )
+
+
+CARD = Card("units", {"toy": True}, tokenizer={"kind": "toy"})
+
+
+def make(directory: Path, station: Toy, *, workers: int = 1, card: Card = CARD, max_rejects: float = 1.0) -> Card:
+    """Run the station over its inputs, as the stations of the package are run."""
+    finished = prepare(directory, card, station.stems)
+    if finished is not None:
+        return finished
+    return run(station, card, partitions(INPUTS, SIZE), directory, workers=workers, max_rejects=max_rejects)
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), Toy(float(sys.argv[2])), workers=int(sys.argv[3]))
