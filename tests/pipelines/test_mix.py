@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from duologue.errors import UserError
+from duologue.formats import sync
+from duologue.formats.card import read_card
+from duologue.formats.rejects import read_rejects
+from duologue.formats.sequences import PackedSequence, SequenceSet
+from duologue.formats.units import UnitSample
+from duologue.pipelines.mix import mix, plan_mix
+from duologue.pipelines.mix_settings import MixSettings, UnitSource
+from tests.evaluate.making import IDENTITY, dialogue, unit_set
+from tests.pipelines.comparing import contents
+
+DIALOGUES = 24
+SYNC = MixSettings(stage=2, sources=(), sequence_length=256, epochs=2, sequences_per_shard=5)
+TEXT = replace(SYNC, stage=1, epochs=3)
+
+
+@pytest.fixture(scope="module")
+def talks() -> list[UnitSample]:
+    made = [dialogue(number, 4.0 + number) for number in range(DIALOGUES)]
+    made[3] = replace(made[3], split="valid")
+    made[5] = replace(made[5], sentences=())
+    return made
+
+
+@pytest.fixture(scope="module")
+def units(talks: list[UnitSample], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("mix") / "units"
+    unit_set(directory, talks, audio=True, per_shard=7)
+    return directory
+
+
+def of(settings: MixSettings, *sources: UnitSource, **changes: object) -> MixSettings:
+    return replace(settings, sources=sources, **changes)  # type: ignore[arg-type]
+
+
+def made(settings: MixSettings, out: Path) -> list[PackedSequence]:
+    mix(settings, out)
+    return list(SequenceSet(out))
+
+
+def whole(sequences: list[PackedSequence]) -> dict[tuple[str, float], np.ndarray]:
+    """The tokens of every dialogue in every visit, its pieces joined and repeated tags taken off."""
+    pieces = defaultdict(list)
+    for sequence in sequences:
+        for document in sequence.documents:
+            key = (document.id, document.progress)
+            body = sequence.tokens[document.offset : document.offset + document.length]
+            done = sum(map(len, pieces[key]))
+            assert document.start == done
+            pieces[key].append(body)
+    return {key: np.concatenate(parts) for key, parts in pieces.items()}
+
+
+def test_every_dialogue_stands_whole_in_every_epoch(talks: list[UnitSample], units: Path, tmp_path: Path) -> None:
+    visits = whole(made(of(SYNC, UnitSource(units, 1.0)), tmp_path / "out"))
+    vocabulary = SequenceSet(tmp_path / "out").vocabulary
+    assert Counter(name for name, _ in visits) == {talk.id: 2 for talk in talks if talk.split == "train"}
+    by_name = {talk.id: talk for talk in talks}
+    for (name, _), tokens in visits.items():
+        expected = vocabulary.from_stream(sync.encode(by_name[name].units, 4))
+        np.testing.assert_array_equal(tokens, expected)
+
+
+def test_the_order_is_that_of_progress_and_another_one_in_each_epoch(units: Path, tmp_path: Path) -> None:
+    sequences = made(of(SYNC, UnitSource(units, 1.0)), tmp_path / "out")
+    visits = [(d.progress, d.id) for sequence in sequences for d in sequence.documents if not d.start]
+    assert visits == sorted(visits)
+    first = [name for progress, name in visits if progress < 0.5]
+    second = [name for progress, name in visits if progress >= 0.5]
+    assert sorted(first) == sorted(second) and first != second
+
+
+def test_weights_say_how_often_a_dialogue_comes(units: Path, tmp_path: Path) -> None:
+    visits = whole(made(of(SYNC, UnitSource(units, 2.0), epochs=1), tmp_path / "twice"))
+    assert set(Counter(name for name, _ in visits).values()) == {2}
+    half = plan_mix(of(SYNC, UnitSource(units, 0.5), epochs=40))
+    expected = 0.5 * 40 * (DIALOGUES - 1)
+    assert abs(half["visits"] - expected) < 4 * np.sqrt(expected * 0.5)
+
+
+def test_stage_one_obtains_the_shares_it_asks_for(talks: list[UnitSample], units: Path, tmp_path: Path) -> None:
+    settings = of(TEXT, UnitSource(units, 1.0))
+    sequences = made(settings, tmp_path / "out")
+    sentences = {talk.id: len(talk.sentences) for talk in talks}
+    documents = [d for sequence in sequences for d in sequence.documents]
+    assert all(abs(d.share - d.asked) <= 1 / sentences[d.id] + 1e-9 for d in documents if d.asked is not None)
+    shares = {(d.id, d.progress): (d.asked, d.share) for d in documents}
+    asked, got = np.array(list(shares.values()), float).T
+    assert abs(asked.mean() - got.mean()) < 0.05
+    assert asked[:20].mean() < asked[-20:].mean()
+
+
+def test_stage_one_rejects_what_has_no_sentences(units: Path, tmp_path: Path) -> None:
+    made(of(TEXT, UnitSource(units, 1.0)), tmp_path / "out")
+    assert [(r.id, r.reason) for r in read_rejects(tmp_path / "out")] == [("talk 5", "no_sentences")]
+    totals = read_card(tmp_path / "out").totals
+    assert (totals["inputs"], totals["rejects"], totals["other_splits"]) == (DIALOGUES - 1, 1, 1)
+
+
+@pytest.mark.parametrize("settings", [SYNC, TEXT])
+def test_padding_is_at_most_two_percent(settings: MixSettings, units: Path, tmp_path: Path) -> None:
+    sequences = made(of(settings, UnitSource(units, 1.0), epochs=6), tmp_path / "out")
+    used = [sum(document.length for document in sequence.documents) for sequence in sequences]
+    assert 1 - sum(used[:-1]) / (256 * len(used[:-1])) <= 0.02
+
+
+def test_two_workers_make_the_same_bytes_as_one(units: Path, tmp_path: Path) -> None:
+    settings = of(TEXT, UnitSource(units, 1.0))
+    mix(settings, tmp_path / "one")
+    mix(settings, tmp_path / "two", workers=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_killed_mixes_are_completed_to_the_same_bytes(units: Path, tmp_path: Path) -> None:
+    settings = of(TEXT, UnitSource(units, 1.0), epochs=40)
+    mix(settings, tmp_path / "unbroken")
+    out = tmp_path / "out"
+    script = (
+        "import sys; from pathlib import Path; from duologue.pipelines.mix import mix;"
+        "from duologue.pipelines.mix_settings import MixSettings, UnitSource;"
+        "mix(MixSettings(1, (UnitSource(Path(sys.argv[1]), 1.0),), sequence_length=256, epochs=40,"
+        "sequences_per_shard=5), Path(sys.argv[2]))"
+    )
+    for wait_for in ("index/*/*.npz", "train-*.tar"):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(units), str(out)], stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        while not list(out.glob(wait_for)) and process.poll() is None:
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (out / "dataset.json").exists()
+    mix(settings, out)
+    assert contents(out) == contents(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("settings", [SYNC, TEXT])
+def test_the_plan_says_what_the_mix_makes_and_writes_nothing(
+    settings: MixSettings, units: Path, tmp_path: Path
+) -> None:
+    settings = of(settings, UnitSource(units, 1.0))
+    before = contents(units)
+    plan = plan_mix(settings)
+    assert contents(units) == before
+    card = mix(settings, tmp_path / "out")
+    assert plan["fingerprint"] == card.fingerprint
+    assert plan["sequences"] == card.totals["samples"]
+    assert plan["shards"] == len(card.shards)
+    assert all(plan[name] == card.totals[name] for name in ("tokens", "documents", "padding", "visits", "inputs"))
+    if settings.stage == 1:
+        rows = plan["speech_by_progress"]
+        assert sum(row["samples"] for row in rows) == plan["visits"]
+        assert rows[0]["asked"] < rows[-1]["asked"]
+
+
+def test_two_sets_of_one_tokenizer_mix(talks: list[UnitSample], units: Path, tmp_path: Path) -> None:
+    others = [replace(talk, id=f"other {talk.id}", source="others") for talk in talks]
+    unit_set(tmp_path / "others", others, audio=False)
+    visits = whole(made(of(SYNC, UnitSource(units, 1.0), UnitSource(tmp_path / "others", 1.0)), tmp_path / "out"))
+    assert len({name for name, _ in visits}) == 2 * (DIALOGUES - 1)
+
+
+def test_units_of_two_tokenizers_are_refused_with_both_named(
+    talks: list[UnitSample], units: Path, tmp_path: Path
+) -> None:
+    foreign = {**IDENTITY, "kind": "foreign", "quantizer_sha256": "f00d"}
+    unit_set(tmp_path / "foreign", talks, tokenizer=foreign, audio=False)
+    with pytest.raises(UserError, match=r"two tokenizers: test .*foreign f00d"):
+        mix(of(SYNC, UnitSource(units, 1.0), UnitSource(tmp_path / "foreign", 1.0)), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"stage": 4}, "--stage"),
+        ({"epochs": 0}, "--epochs"),
+        ({"sequence_length": 8}, "--sequence-length"),
+        ({"chunk_ms": 150}, "whole number of frames"),
+        ({"split": "dev"}, "--split"),
+        ({"split": "test"}, "nothing to mix"),
+        ({"stage": 1, "curriculum": "steep"}, "no curriculum 'steep'"),
+        ({"stage": 1, "level": "word"}, "--level"),
+        ({"vocabulary": "no/such/directory/here"}, "no tokenizer could be loaded"),
+    ],
+)
+def test_wrong_settings_are_refused(
+    changes: dict[str, object], says: str, units: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match=says):
+        mix(of(SYNC, UnitSource(units, 1.0), **changes), tmp_path / "out")
+
+
+def test_weights_are_read_from_the_command_line(tmp_path: Path) -> None:
+    assert UnitSource.parse("units/a:0.5") == UnitSource(Path("units/a"), 0.5)
+    assert UnitSource.parse("units/a") == UnitSource(Path("units/a"), 1.0)
+    assert UnitSource.parse("s3:units") == UnitSource(Path("s3:units"), 1.0)
+    (tmp_path / "set:2").mkdir()
+    assert UnitSource.parse(f"{tmp_path}/set:2") == UnitSource(tmp_path / "set:2", 1.0)
+    with pytest.raises(UserError, match="not a positive number"):
+        UnitSource.parse("units/a:-1")

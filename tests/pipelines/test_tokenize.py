@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from duologue import bundled
+from duologue.errors import UserError
+from duologue.formats.audio import read_channels
+from duologue.formats.rejects import read_rejects
+from duologue.formats.shards import read_shard
+from duologue.formats.units import UnitSample, unit_sample
+from duologue.manifests.stereo import write_recordings
+from duologue.pipelines import tokenize as module
+from duologue.pipelines.tokenize import tokenize
+from duologue.tokenize.tokenizer import load_tokenizer
+from tests.pipelines.comparing import contents
+
+
+def samples(directory: Path) -> list[UnitSample]:
+    return [unit_sample(raw.members) for path in sorted(directory.glob("units-*.tar")) for raw in read_shard(path)]
+
+
+@pytest.fixture(scope="module")
+def made(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("units") / "out"
+    tokenize(recordings, directory, keep_audio=True)
+    return directory
+
+
+def test_every_recording_is_tokenized_or_rejected_with_its_reason(made: Path) -> None:
+    assert [sample.id for sample in samples(made)] == ["call0.wav", "call1.wav", "call2.wav"]
+    reasons = {reject.id: reject.reason for reject in read_rejects(made)}
+    assert reasons == {"missing.wav": "missing_file", "nan.wav": "nan_audio", "../secret.wav": "outside_root"}
+
+
+def test_units_lie_on_the_clock_of_the_whole_recording(made: Path) -> None:
+    for sample, seconds in zip(samples(made), (1.0, 2.37, 0.55), strict=True):
+        assert sample.units.shape[1] == -(-round(seconds * 16_000) // 640)
+        assert abs(sample.duration_s - seconds) < 1e-3
+
+
+def test_turns_with_words_become_sentences_inside_the_recording(made: Path) -> None:
+    spans = [(s.channel, s.text, s.first_frame, s.frames, s.turn) for s in samples(made)[0].sentences]
+    assert spans == [(0, "hello", 2, 11, 0), (1, "good day", 15, 10, 1)]
+
+
+def test_recordings_in_one_batch_get_the_units_they_get_alone(
+    recordings: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BATCH_SECONDS", 0.1)
+    tokenize(recordings, tmp_path / "out", keep_audio=True)
+    assert contents(tmp_path / "out") == contents(made)
+
+
+def test_the_bundled_call_goes_through(tmp_path: Path) -> None:
+    write_recordings([str(bundled.directory() / "call")], tmp_path / "manifest")
+    tokenize(tmp_path / "manifest", tmp_path / "units")
+    (sample,) = samples(tmp_path / "units")
+    audio = read_channels([(bundled.directory() / "call" / "auto_repairs.flac", side) for side in (0, 1)], 16_000)
+    np.testing.assert_array_equal(sample.units, np.stack(load_tokenizer("embedded").encode(list(audio))))
+
+
+def test_dialogues_are_refused(dialogues: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="duologue synthesize"):
+        tokenize(dialogues, tmp_path / "out")
+
+
+def test_a_manifest_of_nothing_usable_ends_in_its_reasons(recordings: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="3 of 6 inputs were rejected"):
+        tokenize(recordings, tmp_path / "out", max_rejects=0.1)
