@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +15,9 @@ CHUNK_MS = 160
 _SEQUENCE_LENGTH = 1024
 _DIALOGUES_PER_SHARD = 8
 _HEARD_SECONDS = 20
-# How often a stage goes through its unit sets: enough for the steps of the demo's recipes.
-_EPOCHS = {1: 3, 2: 3, 3: 24}
+_STREAM = "speech/stage3-stream.flac"
+# How often a stage goes through its unit sets; the demo's recipes then take all the data once.
+_EPOCHS = {1: 2, 2: 1, 3: 24}
 
 
 def _manifests(out: Path) -> None:
@@ -85,9 +88,7 @@ def _sound(out: Path) -> None:
     from duologue.generate.vocoder import load_vocoder, resynthesize_dialogue
     from duologue.tokenize.tokenizer import EMBEDDED, directory_of
 
-    path = out / "speech" / "stage3-stream.flac"
-    if path.exists():
-        return
+    path = out / _STREAM
     sequences = SequenceSet(out / "sequences" / "stage3")
     first = sequences[0]
     document = first.documents[0]
@@ -106,9 +107,17 @@ def _report(out: Path) -> None:
     from duologue.tokenize.tokenizer import EMBEDDED, directory_of
 
     directories = [path for room in ("units", "sequences", "runs") for path in sorted((out / room).iterdir())]
-    page = out / "report.html"
-    if not page.exists():
-        write_report(directories, page, directory_of(EMBEDDED))
+    write_report(directories, out / "report.html", directory_of(EMBEDDED))
+
+
+def _is_done(out: Path) -> bool:
+    """Say, without loading anything heavy, whether an earlier run came to its end and nothing was deleted since."""
+    corpora = [*(part.name for part in bundled.DIALOGUES), "call"]
+    artefacts = [Path(room, name) for room in ("manifests", "units") for name in corpora]
+    artefacts += [Path("sequences", f"stage{stage}") for stage in _EPOCHS]
+    ends = [artefact / "dataset.json" for artefact in artefacts]
+    ends += [Path("runs", f"stage{stage}", "run.json") for stage in _EPOCHS]
+    return all((out / end).exists() for end in [*ends, Path(_STREAM), Path("report.html")])
 
 
 def run_demo(out: Path, workers: int) -> None:
@@ -130,10 +139,15 @@ def run_demo(out: Path, workers: int) -> None:
         ("a stream decoded back to speech", lambda: _sound(out)),
         ("the report", lambda: _report(out)),
     ]
+    if _is_done(out):
+        say("everything was made before; delete the directory to see it made again")
+        steps = []
     for number, (what, step) in enumerate(steps, 1):
         say(f"[{number}/{len(steps)}] {what}")
         step()
     say(f"done in {time.monotonic() - began:.0f} s")
+    # Named as it was started: in the environment that make builds it is not on the PATH.
+    command = sys.argv[0] if Path(sys.argv[0]).name == "duologue" and not shutil.which("duologue") else "duologue"
     print(
         f"""Made in {out}:
   manifests/   the dialogues and the call, listed
@@ -144,7 +158,7 @@ def run_demo(out: Path, workers: int) -> None:
   report.html  all of it to look at and to listen to
 
 Open {out / "report.html"} in a browser. Then look into a sequence:
-  duologue inspect {out / "sequences" / "stage3"} --sample 0
+  {command} inspect {out / "sequences" / "stage3"} --sample 0
 and list dialogues of your own:
-  duologue manifest dialogues YOUR_FILE.jsonl --out manifests/mine"""
+  {command} manifest dialogues YOUR_FILE.jsonl --out manifests/mine"""
     )
