@@ -1,0 +1,140 @@
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from duologue.errors import UserError
+from duologue.formats.card import Card, read_card, write_card
+from duologue.formats.sequences import Document, PackedSequence, SequenceSet, describe, packed_sequence
+from duologue.formats.shards import ShardWriter, npy_bytes
+from duologue.formats.vocabulary import Vocabulary
+
+LENGTH = 16
+VOCABULARY = Vocabulary.byte_level(10)
+
+
+def sequence(number: int) -> PackedSequence:
+    tokens = np.full(LENGTH, VOCABULARY.pad_id, np.uint32)
+    tokens[:8] = number
+    documents = (Document("talk", 0, 4, 0, 0.25, 0.3, 0.5), Document("ä", 4, 4, 12, 0.5, None, 1.0))
+    return PackedSequence(tokens, documents)
+
+
+@pytest.fixture
+def directory(tmp_path) -> Path:
+    """A sequence set of 3 + 1 + 2 sequences."""
+    out = tmp_path / "set"
+    VOCABULARY.save(out / "vocabulary")
+    shards = []
+    number = 0
+    for place, count in enumerate([3, 1, 2]):
+        with ShardWriter(out / f"train-{place:05d}.tar") as writer:
+            for _ in range(count):
+                writer.add(f"{number:09d}", sequence(number).members())
+                number += 1
+        assert writer.info is not None
+        shards.append(asdict(writer.info))
+    config = {"stage": 2, "sequence_length": LENGTH, "chunk_ms": 160}
+    write_card(
+        out,
+        Card("sequences", config, tokenizer={"kind": "t"}, vocabulary=VOCABULARY.identity, shards=shards),
+    )
+    return out
+
+
+def test_sequences_are_read_by_position(directory):
+    sequences = SequenceSet(directory)
+    assert len(sequences) == 6
+    assert sequences.sequence_length == LENGTH
+    for number in (5, 0, 3, 2, 4, 1):
+        read = sequences[number]
+        assert np.array_equal(read.tokens, sequence(number).tokens)
+        assert read.tokens.dtype == np.uint32
+        assert read.documents == sequence(number).documents
+    assert [int(read.tokens[0]) for read in sequences] == list(range(6))
+
+
+@pytest.mark.parametrize("index", [-1, 6, 100])
+def test_position_outside_the_set_is_an_index_error(directory, index):
+    with pytest.raises(IndexError):
+        SequenceSet(directory)[index]
+
+
+def test_only_sequence_sets_are_read(directory):
+    write_card(directory, replace(read_card(directory), kind="units"))
+    with pytest.raises(UserError, match="sequences are needed"):
+        SequenceSet(directory)
+
+
+def test_vocabulary_of_another_set_is_refused(directory):
+    Vocabulary.byte_level(11).save(directory / "vocabulary")
+    with pytest.raises(UserError, match="not the one they were made with"):
+        SequenceSet(directory)
+
+
+def test_vocabulary_that_is_missing_is_refused(directory):
+    (directory / "vocabulary" / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match="missing or damaged"):
+        SequenceSet(directory)
+
+
+def test_missing_or_truncated_shard_is_named_when_it_is_needed(directory):
+    path = directory / "train-00001.tar"
+    path.write_bytes(path.read_bytes()[:700])
+    sequences = SequenceSet(directory)
+    assert sequences[0].tokens[0] == 0
+    with pytest.raises(UserError, match="damaged") as caught:
+        sequences[3]
+    assert "train-00001.tar" in str(caught.value)
+    path.unlink()
+    with pytest.raises(UserError, match="a shard is missing"):
+        SequenceSet(directory)[3]
+
+
+def test_shard_with_fewer_sequences_than_its_card_says_is_refused(directory):
+    (directory / "train-00000.tar").write_bytes((directory / "train-00001.tar").read_bytes())
+    with pytest.raises(UserError, match="has 1 sequences, its card says 3"):
+        SequenceSet(directory)[0]
+
+
+def test_sequence_comes_back_from_its_members():
+    members = sequence(3).members()
+    assert list(members) == ["tokens.npy", "json"]
+    back = packed_sequence(members)
+    assert back.documents == sequence(3).documents
+    assert back.members() == members
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tokens.npy": npy_bytes(np.zeros(16, np.int32))},
+        {"tokens.npy": npy_bytes(np.zeros((2, 8), np.uint32))},
+        {"tokens.npy": b"\x93NUMPY"},
+        {"json": b"{}"},
+        {"json": b"[]"},
+        {"json": b'{"documents": [{"id": "talk"}]}'},
+        {"json": b'{"documents'},
+    ],
+)
+def test_malformed_sequence_is_refused(change):
+    with pytest.raises(ValueError):
+        packed_sequence({**sequence(0).members(), **change})
+
+
+def test_sequence_without_a_member_is_refused():
+    with pytest.raises(ValueError, match=r"tokens\.npy"):
+        packed_sequence({"json": b"{}"})
+
+
+def test_what_a_model_depends_on_is_described(directory):
+    card = SequenceSet(directory).card
+    assert describe(card) == {
+        "fingerprint": card.fingerprint,
+        "stage": 2,
+        "chunk_ms": 160,
+        "tokenizer": {"kind": "t"},
+        "vocabulary": json.loads((directory / "vocabulary" / "vocabulary.json").read_text()),
+    }

@@ -1,0 +1,302 @@
+import hashlib
+import io
+import signal
+import subprocess
+import sys
+import tarfile
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import webdataset
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from duologue.errors import UserError
+from duologue.formats.publish import sweep
+from duologue.formats.sequences import Document, PackedSequence, packed_sequence
+from duologue.formats.shards import (
+    Sample,
+    ShardInfo,
+    ShardWriter,
+    key_of,
+    npy_array,
+    npy_bytes,
+    read_sample,
+    read_shard,
+)
+from duologue.formats.units import Sentence, Turn, UnitSample, unit_sample
+
+Members = Mapping[str, bytes]
+SAMPLES = {
+    "first": {"units.npy": b"u" * 700, "json": b"{}"},
+    "second": {"units.npy": b"", "json": b'{"id": "second"}'},
+    "third": {"units.npy": b"w" * 512, "json": b"[]"},
+}
+
+
+def write(path: Path, samples: Mapping[str, Members]) -> ShardInfo:
+    with ShardWriter(path) as writer:
+        for key, members in samples.items():
+            writer.add(key, members)
+    assert writer.info is not None
+    return writer.info
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def contents(path: Path) -> dict[str, Members]:
+    return {sample.key: sample.members for sample in read_shard(path)}
+
+
+def test_samples_come_back_in_order(tmp_path):
+    info = write(tmp_path / "units-00000.tar", SAMPLES)
+    assert contents(tmp_path / "units-00000.tar") == SAMPLES
+    assert list(contents(tmp_path / "units-00000.tar")) == list(SAMPLES)
+    data = (tmp_path / "units-00000.tar").read_bytes()
+    assert info == ShardInfo("units-00000.tar", 3, len(data), hashlib.sha256(data).hexdigest())
+
+
+def test_same_samples_are_the_same_bytes_without_time_or_user(tmp_path, monkeypatch):
+    write(tmp_path / "a.tar", SAMPLES)
+    monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
+    write(tmp_path / "b.tar", SAMPLES)
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        headers = {(member.mtime, member.uid, member.gid, member.uname, member.mode) for member in tar}
+    assert headers == {(0, 0, 0, "", 0o644)}
+
+
+def test_empty_shard_is_a_shard(tmp_path):
+    assert write(tmp_path / "a.tar", {}).samples == 0
+    assert contents(tmp_path / "a.tar") == {}
+
+
+def test_sample_is_read_alone_from_its_offset(tmp_path):
+    write(tmp_path / "a.tar", SAMPLES)
+    every = list(read_shard(tmp_path / "a.tar"))
+    assert [sample.end for sample in every[:-1]] == [sample.offset for sample in every[1:]]
+    with (tmp_path / "a.tar").open("rb") as file:
+        for sample in reversed(every):
+            file.seek(sample.offset)
+            assert read_sample(file, "a.tar") == sample
+
+
+SHARD_KEYS = st.text("abcXYZ019_-", min_size=1, max_size=20)
+
+
+@given(
+    st.dictionaries(
+        SHARD_KEYS,
+        st.fixed_dictionaries({"json": st.binary(max_size=1100), "x.y": st.binary(max_size=600)}),
+        max_size=4,
+    ),
+    st.data(),
+)
+def test_truncation_anywhere_is_noticed_or_loses_nothing(tmp_path_factory, samples, data):
+    path = tmp_path_factory.mktemp("shards") / "a.tar"
+    write(path, samples)
+    assert contents(path) == samples
+    whole = path.read_bytes()
+    end = max((sample.end for sample in read_shard(path)), default=0)
+    cut = data.draw(st.one_of(st.integers(0, len(whole) - 1), st.integers(0, end // 512).map(lambda n: 512 * n)))
+    path.write_bytes(whole[:cut])
+    try:
+        read = contents(path)
+    except UserError as error:
+        assert "damaged" in str(error)
+    else:
+        # What is missing are zeros behind the mark of the end.
+        assert cut >= end + 512
+        assert read == samples
+
+
+@given(st.binary(min_size=1, max_size=2000))
+def test_bytes_that_are_no_shard_are_refused_or_empty(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("shards") / "a.tar"
+    path.write_bytes(data)
+    try:
+        assert contents(path) == {}
+        assert not any(data[:512])
+    except UserError as error:
+        assert str(path) in str(error)
+
+
+def test_missing_shard_is_named(tmp_path):
+    with pytest.raises(UserError, match="a shard is missing") as caught:
+        list(read_shard(tmp_path / "units-00003.tar"))
+    assert "units-00003.tar" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["first", "with.dot", "with/slash", "naïve", "", "x" * 81, "two words"])
+def test_repeated_or_unusable_key_is_refused_and_nothing_published(tmp_path, key):
+    with pytest.raises(ValueError, match="not usable"), ShardWriter(tmp_path / "a.tar") as writer:
+        writer.add("first", {"json": b""})
+        writer.add(key, {"json": b""})
+    assert names(tmp_path) == []
+
+
+def foreign(path: Path, members: list[str]) -> None:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in members:
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+
+
+@pytest.mark.parametrize(
+    "members", [["a.json", "a.json"], ["a.json", "b.json", "a.json"], ["a.json", "b.json", "a.units.npy"]]
+)
+def test_key_that_comes_twice_is_damage(tmp_path, members):
+    foreign(tmp_path / "a.tar", members)
+    with pytest.raises(UserError, match="comes twice"):
+        list(read_shard(tmp_path / "a.tar"))
+
+
+@given(st.text(max_size=100))
+def test_key_of_any_id_is_usable_and_its_own(identifier):
+    identifier = identifier.encode("utf-8", "replace").decode()
+    key = key_of(identifier)
+    assert set(key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+    assert 0 < len(key) <= 80
+    assert key_of(key) == key
+
+
+def test_keys_of_ids_that_look_alike_differ():
+    alike = ["a.b", "a/b", "a b", "a_b", "ä", "ö", "x" * 80 + ".1", "x" * 80 + ".2"]
+    assert len({key_of(identifier) for identifier in alike}) == len(alike)
+    assert key_of("fe_03_00001") == "fe_03_00001"
+    assert key_of("calls/a.1").startswith("calls_a_1-")
+
+
+def test_exception_in_the_block_publishes_nothing(tmp_path):
+    with pytest.raises(RuntimeError), ShardWriter(tmp_path / "a.tar") as writer:
+        writer.add("first", {"json": b"{}"})
+        raise RuntimeError
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("samples", [1, 40])
+def test_full_disk_is_the_users_to_mend_and_publishes_nothing(tmp_path, monkeypatch, samples):
+    # A device that is full stands where the temporary file would; one sample fails at the end, many on the way.
+    name = uuid.UUID(int=7)
+    monkeypatch.setattr("duologue.formats.publish.uuid.uuid4", lambda: name)
+    (tmp_path / f".tmp-{name.hex}-a.tar").symlink_to("/dev/full")
+    with pytest.raises(UserError, match="the disk is full while writing") as caught:
+        write(tmp_path / "a.tar", {f"key{number}": {"json": bytes(20_000)} for number in range(samples)})
+    assert "run the same command again" in str(caught.value)
+    assert names(tmp_path) == []
+
+
+def test_killed_writer_publishes_nothing_and_a_rerun_gives_the_same_bytes(tmp_path):
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from duologue.formats.shards import ShardWriter\n"
+        "with ShardWriter(Path(sys.argv[1])) as writer:\n"
+        "    for number in range(100):\n"
+        "        writer.add(f'key{number}', {'json': bytes(number * 100)})\n"
+        "        if number == int(sys.argv[2]):\n"
+        "            print('there', flush=True)\n"
+        "            sys.stdin.read()\n"
+    )
+    path = tmp_path / "units-00000.tar"
+    for place in (0, 99):
+        command = [sys.executable, "-c", script, str(path), str(place)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"there\n"
+            child.send_signal(signal.SIGKILL)
+        assert child.returncode == -signal.SIGKILL
+    assert not path.exists()
+    assert len(names(tmp_path)) == 2
+    sweep(tmp_path)
+    assert names(tmp_path) == []
+    subprocess.run([*command[:-1], "-1"], check=True)
+    samples = {f"key{number}": {"json": bytes(number * 100)} for number in range(100)}
+    write(tmp_path / "here.tar", samples)
+    assert path.read_bytes() == (tmp_path / "here.tar").read_bytes()
+
+
+def units(number: int) -> UnitSample:
+    draw = np.random.default_rng(number)
+    return UnitSample(
+        id=f"talk {number}",
+        source="corpus",
+        split="train",
+        licence="CC0-1.0",
+        duration_s=2.0,
+        speakers=("ada", "ben"),
+        turns=(Turn(0, 0.0, 1.0, "Ä text."),),
+        sentences=(Sentence(0, "Ä text.", 0, 25, 0),),
+        units=draw.integers(0, 500, (2, 50)).astype(np.int16),
+    )
+
+
+def sequence(number: int) -> PackedSequence:
+    tokens = np.random.default_rng(number).integers(0, 130_000, 64).astype(np.uint32)
+    return PackedSequence(tokens, (Document(f"talk {number}", 0, 60, 0, 0.5, None, 1.0),))
+
+
+@pytest.fixture(params=["units", "sequences"])
+def shard(request, tmp_path) -> tuple[Path, list[Sample]]:
+    path = tmp_path / f"{request.param}-00000.tar"
+    if request.param == "units":
+        samples = {key_of(units(n).id): units(n).members() for n in range(5)}
+    else:
+        samples = {f"{n:09d}": sequence(n).members() for n in range(5)}
+    write(path, samples)
+    return path, list(read_shard(path))
+
+
+def test_plain_webdataset_reads_a_shard(shard):
+    path, samples = shard
+    raw = list(webdataset.WebDataset(str(path), shardshuffle=False))
+    assert [sample["__key__"] for sample in raw] == [sample.key for sample in samples]
+    for theirs, ours in zip(raw, samples, strict=True):
+        assert {name: theirs[name] for name in ours.members} == ours.members
+    for theirs, ours in zip(webdataset.WebDataset(str(path), shardshuffle=False).decode(), samples, strict=True):
+        (name,) = set(ours.members) - {"json"}
+        array = npy_array(ours.members[name])
+        assert theirs[name].dtype == array.dtype
+        assert np.array_equal(theirs[name], array)
+        assert set(theirs["json"]) in ({"documents"}, set(vars(units(0))) - {"units"})
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_datasets_reads_a_shard(shard, streaming, tmp_path):
+    path, samples = shard
+    loaded = datasets.load_dataset(
+        "webdataset", data_files=str(path), split="train", streaming=streaming, cache_dir=str(tmp_path / "cache")
+    )
+    rows = list(loaded)
+    assert [row["__key__"] for row in rows] == [sample.key for sample in samples]
+    for row, ours in zip(rows, samples, strict=True):
+        (name,) = set(ours.members) - {"json"}
+        assert np.array_equal(np.array(row[name]), npy_array(ours.members[name]))
+        read = {"units.npy": unit_sample, "tokens.npy": packed_sequence}[name](ours.members)
+        if isinstance(read, UnitSample):
+            assert (row["json"]["id"], row["json"]["sentences"][0]["text"]) == (read.id, "Ä text.")
+        else:
+            assert row["json"]["documents"][0]["id"] == read.documents[0].id
+
+
+@given(arrays.arrays(st.sampled_from(["<i2", "<u4", "<f8"]), arrays.array_shapes(min_dims=1, max_dims=3, min_side=0)))
+def test_arrays_come_back_and_are_the_same_bytes(array):
+    back = npy_array(npy_bytes(array))
+    assert (back.dtype, back.shape) == (array.dtype, array.shape)
+    assert back.tobytes() == array.tobytes()
+    assert npy_bytes(np.asfortranarray(array)) == npy_bytes(array)
+
+
+def test_no_pickle_is_ever_written_or_read():
+    with pytest.raises(ValueError):
+        npy_bytes(np.array([{}], object))
+    pickled = io.BytesIO()
+    np.save(pickled, np.array([{}], object), allow_pickle=True)
+    with pytest.raises(ValueError, match="not an array"):
+        npy_array(pickled.getvalue())

@@ -1,0 +1,86 @@
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from duologue.formats.shards import npy_bytes
+from duologue.formats.units import Sentence, Turn, UnitSample, unit_sample
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+seconds = st.floats(0, 1e5)
+channels = st.integers(0, 1)
+samples = st.builds(
+    UnitSample,
+    id=texts,
+    source=texts,
+    split=st.sampled_from(["train", "valid", "test"]),
+    licence=texts,
+    duration_s=seconds,
+    speakers=st.tuples(texts, texts),
+    turns=st.lists(st.builds(Turn, channels, seconds, seconds, texts), max_size=3).map(tuple),
+    sentences=st.lists(
+        st.builds(Sentence, channels, texts, st.integers(0, 99), st.integers(0, 99), st.integers(0, 9)), max_size=3
+    ).map(tuple),
+    units=arrays.arrays(np.int16, st.tuples(st.just(2), st.integers(0, 20)), elements=st.integers(0, 2**15 - 1)),
+)
+DIALOGUE = UnitSample("talk", "corpus", "train", "CC0-1.0", 0.1, ("a", "b"), (), (), np.zeros((2, 3), np.int16))
+
+
+@given(samples)
+def test_sample_comes_back_from_its_members(sample):
+    members = sample.members()
+    assert list(members) == ["units.npy", "json"]
+    back = unit_sample(members)
+    assert np.array_equal(back.units, sample.units)
+    assert back.units.dtype == np.int16
+    assert replace(back, units=sample.units) == sample
+    assert back.members() == members
+
+
+def test_members_are_plain_npy_and_json():
+    members = DIALOGUE.members()
+    assert np.load(io.BytesIO(members["units.npy"]), allow_pickle=False).shape == (2, 3)
+    assert json.loads(members["json"])["speakers"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "units",
+    [np.zeros((2, 3), np.int32), np.zeros((2, 3), np.uint16), np.zeros((3, 3), np.int16), np.zeros(6, np.int16)],
+)
+def test_units_of_another_type_or_shape_are_refused(units):
+    with pytest.raises(ValueError, match=r"not int16 \[2, frames\]"):
+        unit_sample({**DIALOGUE.members(), "units.npy": npy_bytes(units)})
+
+
+@pytest.mark.parametrize("missing", ["units.npy", "json"])
+def test_missing_member_is_refused(missing):
+    members = DIALOGUE.members()
+    del members[missing]
+    with pytest.raises(ValueError, match=missing):
+        unit_sample(members)
+
+
+@pytest.mark.parametrize(
+    "about", [b"", b"{", b"[]", b"3", b"{}", b'{"id": "talk"}', json.dumps({"turns": [{"loudness": 3}]}).encode()]
+)
+def test_damaged_description_is_refused(about):
+    with pytest.raises(ValueError):
+        unit_sample({**DIALOGUE.members(), "json": about})
+
+
+@given(st.integers(0, 140), st.binary(min_size=1, max_size=4))
+@example(42, b"[")
+def test_damaged_units_are_refused_or_still_units(place, junk):
+    members = DIALOGUE.members()
+    data = members["units.npy"]
+    damaged = data[:place] + junk + data[place + len(junk) :]
+    try:
+        units = unit_sample({**members, "units.npy": damaged}).units
+    except ValueError:
+        return
+    assert (units.dtype, units.shape[0]) == (np.int16, 2)

@@ -1,0 +1,51 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from duologue.errors import UserError, explained
+
+
+def test_message_says_what_where_and_what_to_do():
+    error = UserError("the shard is damaged", where=Path("units/units-00003.tar"), hint="Make it again")
+    assert str(error) == "the shard is damaged (units/units-00003.tar). Make it again"
+    assert (error.what, error.where, error.hint) == ("the shard is damaged", "units/units-00003.tar", "Make it again")
+    assert str(UserError("nothing to mix")) == "nothing to mix"
+    assert str(UserError("nothing to mix", hint="Add units")) == "nothing to mix. Add units"
+
+
+@pytest.mark.parametrize(
+    ("number", "what"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "quota"),
+        (errno.EFBIG, "larger than this system allows"),
+        (errno.EACCES, "permission denied"),
+        (errno.EROFS, "read-only"),
+        (errno.EIO, "input/output"),
+    ],
+)
+def test_refusals_of_the_system_are_explained(number, what):
+    with pytest.raises(UserError, match=what) as caught, explained("out/shard.tar", "reading"):
+        raise OSError(number, os.strerror(number))
+    assert "while reading (out/shard.tar)" in str(caught.value)
+    assert caught.value.hint
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_file_that_the_system_names_is_the_one_that_is_told():
+    with pytest.raises(UserError, match=r"writing \(deep/file\)"), explained("out"):
+        raise OSError(errno.ENOSPC, "full", "deep/file")
+
+
+def test_directory_where_a_file_is_needed_is_explained(tmp_path):
+    with pytest.raises(UserError, match="a directory, not a file"), explained(tmp_path, "reading"):
+        tmp_path.open("rb")
+
+
+def test_other_errors_pass():
+    with pytest.raises(FileNotFoundError), explained("out"):
+        raise FileNotFoundError(errno.ENOENT, "none")
+    with pytest.raises(UserError, match="already told"), explained("out"):
+        raise UserError("already told")
