@@ -24,6 +24,17 @@ def sync_directory(directory: Path) -> None:
 
 
 @contextmanager
+def _called(path: Path, temporary: Path) -> Iterator[None]:
+    """Let what the system refuses to the temporary file speak of the file that it stands for."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def publishing(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for writing that becomes `path` when the block ends well, and vanishes when it does not.
 
@@ -32,7 +43,7 @@ def publishing(path: Path) -> Iterator[IO[bytes]]:
     """
     # Each attempt has a name of its own, so two attempts at one file never write into each other.
     temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}-{path.name}")
-    with explained(path):
+    with explained(path), _called(path, temporary):
         try:
             with temporary.open("wb") as file:
                 yield file

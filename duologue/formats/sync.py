@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 S0, S1 = 0, 1
 FIRST_UNIT = 2
+# Dialogues are encoded together up to this many frames: more of them no longer fit a processor's cache.
+_FRAMES_AT_ONCE = 10_000
 
 
 def frames_per_chunk(chunk_ms: int, rate: int) -> int:
@@ -40,37 +41,6 @@ def _check(units: np.ndarray) -> np.ndarray:
     if units.size and units.min() < 0:
         raise ValueError("units are negative")
     return units
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where everything goes in the streams of some dialogues, written one behind the other."""
-
-    units: np.ndarray  # [2, chunks * f], every dialogue filled up to whole chunks
-    novel: tuple[np.ndarray, np.ndarray]  # of each channel, the frames that are written
-    counts: tuple[np.ndarray, np.ndarray]  # of each channel, the frames written in each chunk
-    lengths: np.ndarray  # tokens of each chunk
-    chunks: list[int]  # of each dialogue
-
-
-def _layout(dialogues: Sequence[np.ndarray], f: int) -> _Layout:
-    if f < 1:
-        raise ValueError(f"a chunk has {f} frames; it needs at least 1")
-    chunks = [-(-units.shape[1] // f) for units in dialogues]
-    total = sum(chunks)
-    padded = np.zeros((2, total * f), np.int32)
-    novel = np.zeros((2, total * f), bool)
-    first = 0
-    for units, count in zip(dialogues, chunks, strict=True):
-        last = first + units.shape[1]
-        padded[:, first:last] = units
-        novel[:, first : first + 1] = count > 0
-        np.not_equal(units[:, 1:], units[:, :-1], out=novel[:, first + 1 : last])
-        first += count * f
-    frames = np.flatnonzero(novel[0]), np.flatnonzero(novel[1])
-    counts = np.bincount(frames[0] // f, minlength=total), np.bincount(frames[1] // f, minlength=total)
-    lengths = 1 + counts[0] + (counts[1] > 0) + counts[1]
-    return _Layout(padded, frames, counts, lengths, chunks)
 
 
 def encode(units: np.ndarray, frames_per_chunk: int) -> np.ndarray:
@@ -102,31 +72,59 @@ def encode_many(dialogues: Sequence[np.ndarray], frames_per_chunk: int) -> list[
     Raises:
         ValueError: some units are not int `[2, T]`, or negative.
     """
-    f = frames_per_chunk
-    layout = _layout([_check(units) for units in dialogues], f)
-    ends = np.cumsum(layout.lengths)
-    starts = ends - layout.lengths
-    stream = np.empty(int(layout.lengths.sum()), np.int32)
-    stream[starts] = S0
-    # Behind its tag, the n-th unit of a chunk: place of the tag + 1 + n.
-    tags = starts, starts + 1 + layout.counts[0]
-    stream[tags[1][layout.counts[1] > 0]] = S1
-    for channel in range(2):
-        frames, counts = layout.novel[channel], layout.counts[channel]
-        shift = tags[channel] + 1 - (np.cumsum(counts) - counts)
-        places = np.arange(len(frames)) + shift[frames // f]
-        stream[places] = layout.units[channel, frames] + FIRST_UNIT
-    cuts = np.concatenate([[0], ends])[list(itertools.accumulate(layout.chunks, initial=0))]
+    streams: list[np.ndarray] = []
+    group: list[np.ndarray] = []
+    frames = 0
+    for units in dialogues:
+        group.append(_check(units))
+        frames += group[-1].shape[1]
+        if frames >= _FRAMES_AT_ONCE:
+            streams += _encoded(group, frames_per_chunk)
+            group, frames = [], 0
+    return streams + _encoded(group, frames_per_chunk)
+
+
+def _encoded(dialogues: Sequence[np.ndarray], f: int) -> list[np.ndarray]:
+    if f < 1:
+        raise ValueError(f"a chunk has {f} frames; it needs at least 1")
+    # The dialogues stand one behind the other, each filled up to whole chunks with frames that are not novel.
+    chunks = [-(-units.shape[1] // f) for units in dialogues]
+    total = sum(chunks)
+    padded = np.zeros((2, total * f), np.int32)
+    novel = np.zeros((2, total * f), bool)
+    first = 0
+    for units, count in zip(dialogues, chunks, strict=True):
+        last = first + units.shape[1]
+        padded[:, first:last] = units
+        novel[:, first : first + 1] = count > 0
+        np.not_equal(units[:, 1:], units[:, :-1], out=novel[:, first + 1 : last])
+        first += count * f
+    frames = [np.flatnonzero(row) for row in novel]
+    counts = [np.bincount(row // f, minlength=total) for row in frames]
+    ends = np.cumsum(1 + counts[0] + (counts[1] > 0) + counts[1])
+    stream = np.empty(int(ends[-1]) if total else 0, np.int32)
+    # Where the tags go: a chunk begins where the one before ends.
+    s0 = np.concatenate([[0], ends])[:-1]
+    s1 = s0 + 1 + counts[0]
+    stream[s0] = S0
+    stream[s1[counts[1] > 0]] = S1
+    for channel, tag in enumerate((s0, s1)):
+        # The n-th unit of a chunk goes to its tag + 1 + n.
+        shift = tag + 1 - (np.cumsum(counts[channel]) - counts[channel])
+        places = np.arange(len(frames[channel])) + shift[frames[channel] // f]
+        stream[places] = padded[channel, frames[channel]] + FIRST_UNIT
+    cuts = np.concatenate([[0], ends])[list(itertools.accumulate(chunks, initial=0))]
     return [stream[begin:end] for begin, end in itertools.pairwise(cuts.tolist())]
 
 
-def chunk_lengths(units: np.ndarray, frames_per_chunk: int) -> np.ndarray:
-    """Return how many tokens each chunk of the stream has, int64 `[chunks]`, at most 2 + 2 f.
+def chunk_lengths(stream: np.ndarray) -> np.ndarray:
+    """Return how many tokens each chunk of a synchronous stream has, int64 `[chunks]`; they sum to its length.
 
-    Raises:
-        ValueError: the units are not int `[2, T]`, or negative.
+    Args:
+        stream: int stream ids `[n]`, beginning with S0.
     """
-    return _layout([_check(units)], frames_per_chunk).lengths
+    # Every chunk begins with S0, and nothing else is S0.
+    return np.diff(np.flatnonzero(stream == S0), append=len(stream))
 
 
 def _spread(f: int) -> np.ndarray:

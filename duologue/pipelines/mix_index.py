@@ -101,10 +101,12 @@ def write_as_tokens(
         f: frames in a chunk; of no account in stage 1.
     """
     if settings.synchronous:
-        lengths = sync.chunk_lengths(dialogue.units, f)
+        stream = sync.encode(dialogue.units, f)
+        lengths = sync.chunk_lengths(stream)
         atoms = len(lengths)
-        tokens = vocabulary.from_stream(sync.encode(dialogue.units, f))
-        return AtomicTokens(tokens, lengths, np.zeros(atoms, np.int8), np.ones(atoms, bool)), 1.0
+        return AtomicTokens(
+            vocabulary.from_stream(stream), lengths, np.zeros(atoms, np.int8), np.ones(atoms, bool)
+        ), 1.0
     draw = seeds.generator(settings.seed, "speech", *visit, dialogue.source, dialogue.id)
     speech = spoken_sentences(dialogue.sentences, asked, settings.level, draw)
     return interleave(dialogue, speech, vocabulary), float(speech.mean())
