@@ -11,10 +11,11 @@ import numpy as np
 from duologue.errors import UserError
 from duologue.formats.packing import pack
 from duologue.formats.rejects import Reject
-from duologue.pipelines.mix_index import ShardIndex, UnitShard, read_index
+from duologue.pipelines.mix_index import VISIT, ShardIndex, UnitShard, read_index
 from duologue.pipelines.mix_settings import MixSettings
 
-# A piece of a dialogue in a sequence (see `packing.Piece`), and the visit it is a piece of (see `mix_index.VISIT`).
+_OF_VISIT = ("source", "shard", "offset", "epoch", "copy", "progress", "asked", "share")
+# A piece of a dialogue in a sequence (see `packing.Piece`), and the visit it is a piece of.
 PIECE = np.dtype(
     [
         ("sequence", "<u4"),
@@ -22,17 +23,9 @@ PIECE = np.dtype(
         ("start", "<u4"),
         ("stop", "<u4"),
         ("tag", "?"),
-        ("source", "<u2"),
-        ("shard", "<u4"),
-        ("offset", "<u8"),
-        ("epoch", "<u2"),
-        ("copy", "<u2"),
-        ("progress", "<f8"),
-        ("asked", "<f8"),
-        ("share", "<f8"),
+        *((name, VISIT[name]) for name in _OF_VISIT),
     ]
 )
-_OF_VISIT = ("source", "shard", "offset", "epoch", "copy", "progress", "asked", "share")
 
 
 @dataclass(frozen=True)
