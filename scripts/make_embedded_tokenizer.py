@@ -23,7 +23,7 @@ from duologue.formats.rejects import Unusable
 from duologue.manifests.dialogues import write_dialogues
 from duologue.manifests.schema import Dialogue, Manifest
 from duologue.synth.dialogue import speak
-from duologue.synth.engine import load_engine
+from duologue.synth.engines import load_engine
 from duologue.tokenize.fit import fit
 from duologue.tokenize.mfcc import SAMPLE_RATE
 from duologue.tokenize.tokenizer import EMBEDDED, directory_of

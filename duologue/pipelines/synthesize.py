@@ -16,8 +16,9 @@ from duologue.formats.units import Sentence, Turn, UnitSample
 from duologue.manifests.schema import Dialogue, Manifest
 from duologue.pipelines.partitions import Output, Partition
 from duologue.pipelines.units import make_units, resolved, tokenizer_of, unit_output
-from duologue.synth.dialogue import Spoken, speak
-from duologue.synth.engine import SAMPLE_RATE, Engine, load_engine
+from duologue.synth.dialogue import RULES, Spoken, speak
+from duologue.synth.engine import SAMPLE_RATE, Engine
+from duologue.synth.engines import load_engine
 from duologue.tokenize.tokenizer import Tokenizer, load_tokenizer
 
 ROWS_PER_SHARD = 64
@@ -138,7 +139,7 @@ def synthesize(
         dialogues,
         units,
         out,
-        {"engine": identity, "seed": seed, "keep_audio": keep_audio},
+        {"engine": identity, "rules": RULES, "seed": seed, "keep_audio": keep_audio},
         rows_per_shard=rows_per_shard,
         licences=[licence],
         workers=workers,

@@ -15,6 +15,8 @@ from duologue.synth.timeline import Placed, place, render
 from duologue.synth.voices import choose_voices
 
 # A character is about 65 ms of speech: these are a good half hour and some 20 minutes.
+# Version of what is spoken how: text rules, sentences, gaps. Raise it when they change: units depend on it.
+RULES = 1
 LONGEST_DIALOGUE = 30_000
 _GROUP_CHARACTERS = 20_000
 

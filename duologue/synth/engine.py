@@ -9,11 +9,9 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
 
 SAMPLE_RATE = 16_000
-ENGINES = ("espeak",)
 
 _MARGIN = SAMPLE_RATE // 100
 _THRESHOLD = 1e-3
@@ -71,23 +69,6 @@ class Engine(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-def load_engine(name: str) -> Engine:
-    """Start a speech engine by its name.
-
-    Raises:
-        UserError: there is no such engine, or it cannot be started here.
-    """
-    if name == "espeak":
-        from duologue.synth.espeak import EspeakEngine
-
-        return EspeakEngine()
-    raise UserError(
-        f"there is no speech engine called {name!r}",
-        where="--engine",
-        hint=f"Choose one of: {', '.join(ENGINES)}",
-    )
 
 
 def trim(audio: np.ndarray) -> np.ndarray:

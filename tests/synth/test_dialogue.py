@@ -6,7 +6,8 @@ import pytest
 from duologue.formats.rejects import Unusable
 from duologue.synth import dialogue as module
 from duologue.synth.dialogue import LONGEST_DIALOGUE, Spoken, speak
-from duologue.synth.engine import Utterance, load_engine
+from duologue.synth.engine import Utterance
+from duologue.synth.engines import load_engine
 
 ORDER = (
     "order",

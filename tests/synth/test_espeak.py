@@ -13,7 +13,8 @@ import pytest
 from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
 from duologue.synth import espeak
-from duologue.synth.engine import SAMPLE_RATE, Utterance, load_engine, trim
+from duologue.synth.engine import SAMPLE_RATE, Utterance, trim
+from duologue.synth.engines import load_engine
 from duologue.synth.espeak import EspeakEngine
 
 TEXTS = ("Hello, how are you doing today?", "Yes.", "No way! The weather is nice, isn't it?")
