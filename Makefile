@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/duologue demo --out duologue-demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check .
