@@ -27,7 +27,8 @@ from duologue.pipelines.engine import for_each
 from duologue.pipelines.mix_index import UnitShard, WriteIndex, read_sample, write_as_tokens
 from duologue.pipelines.mix_plan import Plan, plan
 from duologue.pipelines.mix_settings import MixSettings, check
-from duologue.pipelines.partitions import Output, Partition, partitions, prepare, run
+from duologue.pipelines.partitions import Output, prepare, run
+from duologue.pipelines.sidecars import Partition, partitions
 from duologue.progress import Watch, watched
 
 _INDEX = "index"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import os
 import shutil
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,25 +18,12 @@ from duologue.formats.publish import write_bytes
 from duologue.formats.rejects import REJECTS, Reject, count_by_reason, write_rejects
 from duologue.formats.shards import ShardWriter
 from duologue.pipelines.engine import for_each
-from duologue.progress import Watch, say, watched
+from duologue.pipelines.locks import locked
+from duologue.pipelines.sidecars import Partition, Sidecar, file_name, read_sidecar
+from duologue.progress import Watch, watched
 
 _SECONDS_FOR_ORPHANS = 60
 _INPUTS_BEFORE_STOPPING = 20
-
-
-@dataclass(frozen=True)
-class Partition:
-    """Inputs `start` to `stop - 1`, which make shard `index`."""
-
-    index: int
-    start: int
-    stop: int
-
-
-def partitions(inputs: int, size: int) -> list[Partition]:
-    """Cut `inputs` inputs into partitions of `size`, the last one shorter."""
-    starts = range(0, inputs, size)
-    return [Partition(index, start, min(start + size, inputs)) for index, start in enumerate(starts)]
 
 
 @dataclass(frozen=True)
@@ -83,46 +67,6 @@ class Station(Protocol):
 
 
 @dataclass(frozen=True)
-class Sidecar:
-    """The commit of a partition: what was written and what was rejected. It is written last."""
-
-    fingerprint: str
-    partition: Partition
-    shards: dict[str, dict[str, Any]] = field(default_factory=dict)
-    samples: int = 0
-    amounts: dict[str, float] = field(default_factory=dict)
-    licences: list[str] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-
-    @property
-    def rejected(self) -> int:
-        """Inputs that were rejected whole."""
-        return sum(reject.turn is None for reject in self.rejects)
-
-
-def _read_sidecar(path: Path) -> Sidecar | None:
-    """Read a sidecar, or None where there is none, it is damaged, or a shard it names is not there in full."""
-    try:
-        content = json.loads(path.read_bytes())
-        sidecar = Sidecar(**content)
-        sidecar = replace(
-            sidecar,
-            partition=Partition(**content["partition"]),
-            rejects=[Reject(**reject) for reject in content["rejects"]],
-        )
-        whole = all(
-            (path.parent / shard["name"]).stat().st_size == shard["bytes"] for shard in sidecar.shards.values()
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return sidecar if whole else None
-
-
-def _name(stem: str, partition: Partition, suffix: str) -> str:
-    return f"{stem}-{partition.index:05d}.{suffix}"
-
-
-@dataclass(frozen=True)
 class _Commit:
     """Makes the shard of a partition, then its sidecar. What it writes depends on manifest and config alone."""
 
@@ -132,10 +76,10 @@ class _Commit:
     most_rejects: float
 
     def __call__(self, partition: Partition) -> None:
-        with _locked(self.directory, fcntl.LOCK_SH):
+        with locked(self.directory, fcntl.LOCK_SH):
             sidecar = self._write(partition)
             content = canonical_json(asdict(sidecar))
-            write_bytes(self.directory / _name(self.station.stems[0], partition, "json"), content)
+            write_bytes(self.directory / file_name(self.station.stems[0], partition, "json"), content)
         inputs = partition.stop - partition.start
         if inputs >= _INPUTS_BEFORE_STOPPING and sidecar.rejected > self.most_rejects * inputs:
             raise _too_many(sidecar.rejects, inputs, self.most_rejects, self.directory)
@@ -153,7 +97,7 @@ class _Commit:
                     continue
                 for stem, members in output.members.items():
                     if stem not in writers:
-                        path = self.directory / _name(stem, partition, "tar")
+                        path = self.directory / file_name(stem, partition, "tar")
                         writers[stem] = stack.enter_context(ShardWriter(path))
                     writers[stem].add(output.key, members)
                 samples += 1
@@ -183,33 +127,6 @@ def _too_many(rejects: Sequence[Reject], inputs: int, most: float, directory: Pa
     )
 
 
-@contextmanager
-def _locked(directory: Path, kind: int, seconds: float = 0.0) -> Iterator[None]:
-    """Hold a lock on a directory. Workers share it; a launcher has it alone while it tidies up."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        until = time.monotonic() + seconds
-        waiting = False
-        while True:
-            try:
-                fcntl.flock(descriptor, kind | fcntl.LOCK_NB if seconds else kind)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise UserError(
-                        "another run is writing here",
-                        where=directory,
-                        hint="Wait until it has ended, or choose another --out",
-                    ) from None
-                if not waiting:
-                    say(f"waiting for the workers of an earlier run to leave {directory}")
-                    waiting = True
-                time.sleep(0.2)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 class _Counted:
     """Counts the inputs of the partitions committed so far, by the sidecars that appear: on any engine."""
 
@@ -219,7 +136,7 @@ class _Counted:
 
     def __call__(self) -> int:
         for path in self._directory.glob(f"{self._stem}-*.json"):
-            sidecar = None if path in self._seen else _read_sidecar(path)
+            sidecar = None if path in self._seen else read_sidecar(path)
             if sidecar is not None:
                 self._seen[path] = sidecar.partition.stop - sidecar.partition.start
         return sum(self._seen.values())
@@ -258,7 +175,7 @@ def run(
     stem = station.stems[0]
 
     def committed() -> dict[int, Sidecar]:
-        found = (_read_sidecar(directory / _name(stem, partition, "json")) for partition in todo)
+        found = (read_sidecar(directory / file_name(stem, partition, "json")) for partition in todo)
         return {sidecar.partition.index: sidecar for sidecar in found if sidecar is not None}
 
     sidecars = committed()
@@ -266,7 +183,7 @@ def run(
     inputs = todo[-1].stop if todo else 0
     counted = _Counted(directory, stem)
     watch = Watch(station.name, inputs, station.unit, counted())
-    with _locked(directory, fcntl.LOCK_SH), watched(watch, counted):
+    with locked(directory, fcntl.LOCK_SH), watched(watch, counted):
         for_each(_Commit(station, directory, card.fingerprint, max_rejects), missing, workers=workers, flags=flags)
     sidecars = committed()
     lost = [partition.index for partition in todo if partition.index not in sidecars]
@@ -330,12 +247,12 @@ def prepare(directory: Path, card: Card, stems: Sequence[str], leftovers: Sequen
     """
     with explained(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    with _locked(directory, fcntl.LOCK_EX, _SECONDS_FOR_ORPHANS):
+    with locked(directory, fcntl.LOCK_EX, _SECONDS_FOR_ORPHANS):
         ours = [f"{stem}-*.{suffix}" for stem in stems for suffix in ("tar", "json")]
         if is_finished(directory, card.fingerprint, [*ours, REJECTS, *leftovers]):
             return read_card(directory)
         for path in sorted(directory.glob(f"{stems[0]}-*.json")):
-            sidecar = _read_sidecar(path)
+            sidecar = read_sidecar(path)
             if sidecar is not None and sidecar.fingerprint != card.fingerprint:
                 raise UserError(
                     f"the directory holds an unfinished run with other inputs or settings: "

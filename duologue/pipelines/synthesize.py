@@ -14,7 +14,8 @@ from duologue.formats.card import Card
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Sentence, Turn, UnitSample
 from duologue.manifests.schema import Dialogue, Manifest
-from duologue.pipelines.partitions import Output, Partition
+from duologue.pipelines.partitions import Output
+from duologue.pipelines.sidecars import Partition
 from duologue.pipelines.units import make_units, resolved, tokenizer_of, unit_output
 from duologue.synth.dialogue import RULES, Spoken, speak
 from duologue.synth.engine import SAMPLE_RATE, Engine

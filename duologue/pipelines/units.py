@@ -15,7 +15,8 @@ from duologue.formats.card import Card
 from duologue.formats.shards import key_of
 from duologue.formats.units import UnitSample
 from duologue.manifests.schema import Manifest
-from duologue.pipelines.partitions import Output, Station, partitions, prepare, run
+from duologue.pipelines.partitions import Output, Station, prepare, run
+from duologue.pipelines.sidecars import partitions
 from duologue.tokenize.tokenizer import Tokenizer, directory_of, load_tokenizer
 
 

@@ -19,7 +19,7 @@ from duologue.formats.card import CARD as CARD_NAME
 from duologue.formats.rejects import read_rejects
 from duologue.formats.shards import read_shard
 from duologue.pipelines import partitions as module
-from duologue.pipelines.partitions import partitions
+from duologue.pipelines.sidecars import partitions
 from tests.pipelines.comparing import contents
 from tests.pipelines.toy import CARD, INPUTS, SIZE, Toy, make
 

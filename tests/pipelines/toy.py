@@ -12,7 +12,8 @@ from pathlib import Path
 from duologue.errors import UserError
 from duologue.formats.card import Card
 from duologue.formats.rejects import Reject
-from duologue.pipelines.partitions import Output, Partition, partitions, prepare, run
+from duologue.pipelines.partitions import Output, prepare, run
+from duologue.pipelines.sidecars import Partition, partitions
 
 INPUTS = 30
 SIZE = 3

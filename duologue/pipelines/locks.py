@@ -1,0 +1,40 @@
+"""Who may write in a directory: the workers of one run together, or its launcher alone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from duologue.errors import UserError
+from duologue.progress import say
+
+
+@contextmanager
+def locked(directory: Path, kind: int, seconds: float = 0.0) -> Iterator[None]:
+    """Hold a lock on a directory. Workers share it; a launcher has it alone while it tidies up."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        until = time.monotonic() + seconds
+        waiting = False
+        while True:
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB if seconds else kind)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise UserError(
+                        "another run is writing here",
+                        where=directory,
+                        hint="Wait until it has ended, or choose another --out",
+                    ) from None
+                if not waiting:
+                    say(f"waiting for the workers of an earlier run to leave {directory}")
+                    waiting = True
+                time.sleep(0.2)
+        yield
+    finally:
+        os.close(descriptor)
