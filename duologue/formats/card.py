@@ -81,6 +81,12 @@ def read_card(directory: Path, *kinds: Kind) -> Card:
         UserError: there is no such directory, it is unfinished, damaged, of a newer format, or another kind.
     """
     path = directory / CARD
+    if directory.is_file():
+        raise UserError(
+            "this is a file; an artefact of Duologue is a directory",
+            where=directory,
+            hint="List a corpus first: `duologue manifest --help`",
+        )
     if not directory.is_dir():
         raise UserError("there is no such directory", where=directory, hint="Check the path")
     if not path.exists():

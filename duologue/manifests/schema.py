@@ -245,8 +245,20 @@ class Manifest:
 
     @property
     def root(self) -> Path:
-        """The directory that the audio paths of recordings are relative to."""
-        return Path(json.loads((self.directory / ROOT).read_text())["root"])
+        """The directory that the audio paths of recordings are relative to.
+
+        Raises:
+            UserError: the file that names it is missing or damaged.
+        """
+        path = self.directory / ROOT
+        try:
+            return Path(json.loads(path.read_bytes())["root"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"the file that says where the audio is cannot be read ({error})",
+                where=path,
+                hint="Run the command that made the manifest again, into another --out",
+            ) from error
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
         """Yield rows `start` to `stop - 1`, reading only the row groups they stand in.

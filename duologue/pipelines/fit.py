@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from duologue.errors import UserError, explained
+from duologue.formats.publish import sweep
 from duologue.formats.rejects import Unusable
 from duologue.manifests.schema import Manifest, Recording
 from duologue.pipelines.tokenize import load_recording
 from duologue.progress import Watch, say
-from duologue.tokenize.fit import fit
-from duologue.tokenize.mfcc import SAMPLE_RATE
+from duologue.tokenize.fit import VOCODER, fit
+from duologue.tokenize.mfcc import QUANTIZER, SAMPLE_RATE
+from duologue.tokenize.tokenizer import ABOUT
 
 
 def fit_tokenizer(
@@ -26,8 +28,8 @@ def fit_tokenizer(
 
     Args:
         manifest: of recordings.
-        out: the tokenizer's directory; empty or not there.
-        units: size of the vocabulary.
+        out: the tokenizer's directory; empty, not there, or what an interrupted fit left.
+        units: size of the vocabulary, unit 0 for silence among them.
         seed: of the sampling and of k-means.
         frames: how many different frames k-means sees at most.
 
@@ -35,15 +37,17 @@ def fit_tokenizer(
         Frames, units used, perplexity, and how many recordings were used and left out.
 
     Raises:
-        UserError: the manifest is of another kind, `out` is not empty, or there is too little audio.
+        UserError: an option is out of range, the manifest is of another kind, `out` holds something, or there is
+            too little audio.
     """
+    if units < 2 or frames < 1 or not 0 <= seed < 2**32:
+        raise UserError(
+            "--units is 2 or more, --frames 1 or more, --seed between 0 and 4294967295", hint="Correct the option"
+        )
     recordings = Manifest(manifest)
     if recordings.card.kind != "recordings":
         raise UserError("a tokenizer is fitted on recordings", where=manifest, hint="Use `duologue manifest stereo`")
-    with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()):
-        raise UserError("the directory is not empty", where=out, hint="Choose another --out")
+    _make_ready(out)
     used = left_out = 0
 
     def channels() -> Iterator[np.ndarray]:
@@ -63,3 +67,21 @@ def fit_tokenizer(
 
     report = fit(channels(), out, units=units, seed=seed, frames=frames)
     return {**report, "recordings": used, "left_out": left_out}
+
+
+def _make_ready(out: Path) -> None:
+    with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+        sweep(out)
+        names = {path.name for path in out.iterdir()}
+    if ABOUT in names:
+        raise UserError(
+            "the directory holds a tokenizer already", where=out, hint="Choose another --out, or delete the directory"
+        )
+    # The description is written last: without it, the files of a tokenizer are what an interrupted fit left.
+    if foreign := sorted(names - {QUANTIZER, VOCODER}):
+        raise UserError(
+            f"the directory is not empty: it holds {', '.join(foreign[:3])}{' ...' if len(foreign) > 3 else ''}",
+            where=out,
+            hint="Choose another --out: a directory holds one tokenizer and nothing else",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -59,22 +60,30 @@ def show(directory: Path, sample: int) -> str:
         raise UserError(
             f"there is no sample {sample}", where=directory, hint=f"Its samples are numbered 0 to {total - 1}"
         )
-    if card.kind == "sequences":
-        return _sequence(SequenceSet(directory), sample)
-    if card.kind == "units":
-        return _dialogue(directory, card, sample)
-    row = next(iter(Manifest(directory).rows(sample, sample + 1)))
-    return json.dumps(asdict(row), indent=2, ensure_ascii=False)
+    try:
+        if card.kind == "sequences":
+            return _sequence(SequenceSet(directory), sample)
+        if card.kind == "units":
+            return _dialogue(directory, card, sample)
+        row = next(iter(Manifest(directory).rows(sample, sample + 1)))
+        return json.dumps(asdict(row), indent=2, ensure_ascii=False)
+    except (ValueError, IndexError, StopIteration) as error:
+        raise UserError(
+            f"sample {sample} is damaged or missing{f' ({error})' if str(error) else ''}",
+            where=directory,
+            hint="`duologue verify` says what is wrong with the directory",
+        ) from error
 
 
 def _dialogue(directory: Path, card: Card, number: int) -> str:
     for shard in card.shards:
+        if not shard["name"].startswith("units-"):
+            continue
         if number < shard["samples"]:
-            samples = read_shard(directory / shard["name"])
-            dialogue = next(unit_sample(raw.members) for place, raw in enumerate(samples) if place == number)
-            return _written(dialogue, card)
+            raw = next(itertools.islice(read_shard(directory / shard["name"]), number, None))
+            return _written(unit_sample(raw.members), card)
         number -= shard["samples"]
-    raise AssertionError("the totals count more samples than the shards")
+    raise ValueError("the shards have fewer samples than the totals say")
 
 
 def _written(dialogue: UnitSample, card: Card) -> str:

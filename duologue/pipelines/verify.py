@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from duologue.errors import UserError
-from duologue.formats.card import Card, read_card
+from duologue.formats.card import CARD, Card, read_card
 from duologue.formats.fingerprint import sha256_file
-from duologue.formats.rejects import read_rejects
+from duologue.formats.rejects import REJECTS, count_by_reason, read_rejects
 from duologue.formats.sequences import VOCABULARY, Document, PackedSequence, packed_sequence
 from duologue.formats.shards import Sample, key_of, read_shard
 from duologue.formats.sync import FIRST_UNIT, S0, S1
@@ -20,6 +20,7 @@ from duologue.formats.vocabulary import Vocabulary
 from duologue.manifests.schema import Dialogue, Manifest
 
 _SPLITS = ("train", "valid", "test")
+_SHARD_KEYS = {"name", "samples", "bytes", "sha256"}
 
 
 def verify(directory: Path) -> list[str]:
@@ -32,11 +33,25 @@ def verify(directory: Path) -> list[str]:
         UserError: it has no card, or one that cannot be read.
     """
     card = read_card(directory)
+    if problems := list(_card_gaps(directory / CARD, card)):
+        return problems
     problems = [*_files(directory, card), *_rejects(directory, card)]
     # Content is looked into only where the bytes are right: the rest would be noise.
     if not problems:
         problems += {"units": _units, "sequences": _sequences}.get(card.kind, _manifest)(directory, card)
     return problems
+
+
+def _card_gaps(path: Path, card: Card) -> Iterator[str]:
+    parts: list[tuple[str, Mapping[str, Any], set[str]]] = [("totals", card.totals, {"inputs", "samples", "rejects"})]
+    parts += [(f"shard {number}", shard, _SHARD_KEYS) for number, shard in enumerate(card.shards)]
+    if card.kind == "units":
+        parts.append(("tokenizer", card.tokenizer or {}, {"rate", "sample_rate", "vocabulary"}))
+    if card.kind == "sequences":
+        parts += [("totals", card.totals, {"tokens"}), ("config", card.config, {"split", "sequence_length"})]
+    for name, part, needed in parts:
+        if missing := sorted(needed - part.keys()):
+            yield f"{path}: its {name} lacks {', '.join(missing)}"
 
 
 def _files(directory: Path, card: Card) -> Iterator[str]:
@@ -59,17 +74,29 @@ def _files(directory: Path, card: Card) -> Iterator[str]:
 
 
 def _rejects(directory: Path, card: Card) -> Iterator[str]:
-    rejects = read_rejects(directory)
+    try:
+        rejects = read_rejects(directory)
+    except (OSError, ValueError) as error:  # pyarrow's own are both
+        yield f"{directory / REJECTS}: it cannot be read: {error}"
+        return
     whole = sum(reject.turn is None for reject in rejects)
     if whole != card.totals["rejects"]:
         yield f"{directory}: {whole:,} inputs are in the rejects, the totals say {card.totals['rejects']:,}"
+    if count_by_reason(rejects) != card.rejects:
+        yield f"{directory}: the rejects are not those that the card counts by reason"
     if card.kind != "sequences" and card.totals["inputs"] != card.totals["samples"] + card.totals["rejects"]:
         yield f"{directory}: the inputs are not the samples and the rejects together"
 
 
 def _manifest(directory: Path, card: Card) -> Iterator[str]:
+    manifest = Manifest(directory)
+    if card.kind == "recordings":
+        try:
+            _ = manifest.root
+        except UserError as error:
+            yield str(error)
     seen: set[str] = set()
-    for row in Manifest(directory).rows():
+    for row in manifest.rows():
         if row.id in seen:
             yield f"{directory}: the id {row.id} comes twice"
         seen.add(row.id)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
 import sys
+from pathlib import Path
 
 if __name__ == "__main__":
-    # Before Beam is imported: it logs as it is imported, and would set up a handler of its own. Of the handler and
-    # not of the logger, whose level Beam sets anew.
-    quiet = logging.StreamHandler()
-    quiet.setLevel(logging.CRITICAL)
-    logging.basicConfig(handlers=[quiet])
+    # Ctrl-C reaches all processes of a terminal: the first one says what there is to say, this one just ends.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Before Beam is imported: it logs as it is imported, and would set up a handler of its own.
+    logging.basicConfig(handlers=[logging.NullHandler()])
     from apache_beam.runners.worker import sdk_worker_main
 
-    sdk_worker_main.main(sys.argv)
+    # The harness prints what its work raises, and that the first process is gone: what matters, that one explains.
+    with Path(os.devnull).open("w") as nothing, contextlib.redirect_stderr(nothing):
+        try:
+            sdk_worker_main.main(sys.argv)
+        finally:
+            # Where the first process ended early, threads are at work still, which native libraries do not survive.
+            os._exit(0)
