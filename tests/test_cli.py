@@ -19,14 +19,15 @@ import pytest
 import soundfile
 import typer
 
-from duologue.cli import app, main
+from duologue.cli import app
 from duologue.formats.card import CARD
+from duologue.program import main
 from tests.pipelines.comparing import contents
 
 SAID = ["How are you today?", "I am fine, thank you.", "What did you do?", "We went to the cinema and had dinner."]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 # As the installed script does.
-PROGRAM = ["-c", "from duologue.cli import main; main()"]
+PROGRAM = ["-c", "from duologue.program import main; main()"]
 
 
 class Ended(NamedTuple):
@@ -155,7 +156,7 @@ def _with_a_nan(audio: np.ndarray) -> np.ndarray:
 
 def test_the_command_line_imports_nothing_heavy() -> None:
     heavy = {"torch", "apache_beam", "transformers", "datasets", "numpy", "scipy", "sklearn", "pyarrow", "matplotlib"}
-    program = f"import sys, duologue.cli; print(sorted({heavy!r} & set(sys.modules)))"
+    program = f"import sys, duologue.program; print(sorted({heavy!r} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
 
 

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "evaluate": {"formats", "tokenize", "generate"},
 }
 # The top of the house, which imports whatever its commands need.
-TOP = {"cli", "demo", "__main__", "__init__"}
+TOP = {"cli", "demo", "program", "__main__", "__init__"}
 
 
 def imported(tree: ast.AST) -> Iterator[str]:

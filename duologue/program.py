@@ -1,0 +1,95 @@
+"""The program: runs the command line, and says in one message what went wrong."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import typer
+
+from duologue.cli import app
+from duologue.errors import UserError, explained
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Note each Ctrl-C inside the block, which is raised as ever: Beam makes other errors of it on its way."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    # Where it is ignored, as behind `nohup` or `&`, that stays so.
+    heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if heard:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        if heard:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _usage_error(error: typer.TyperException) -> UserError:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "duologue"
+    return UserError(error.format_message().rstrip("."), hint=f"See `{command} --help`")
+
+
+def _flush() -> None:
+    try:
+        print(end="", flush=True)
+    except OSError:
+        # Python flushes once more as it ends: into nothing, it said enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def main() -> None:
+    """Run the command line.
+
+    Exit codes: 0 done; 1 `verify` found something wrong, or nobody reads the output any more; 2 a mistake or a limit
+    that the user can act on (one message, no traceback); 130 interrupted by Ctrl-C.
+    """
+    arguments, flags = sys.argv[1:], []
+    if "--" in arguments:
+        place = arguments.index("--")
+        arguments, flags = arguments[:place], arguments[place + 1 :]
+    # Beam and its workers talk of themselves at length; what matters reaches the user as an error. Of the handler
+    # and not of the logger: libraries set levels of their own.
+    quiet = logging.StreamHandler()
+    quiet.setLevel(logging.CRITICAL)
+    logging.basicConfig(handlers=[quiet])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A letter that the terminal's encoding lacks comes as its number.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    code, message = 0, ""
+    with _interrupts() as interrupts:
+        try:
+            # For what no command explains itself.
+            with explained("", "reading or writing"):
+                code = app(args=arguments or ["--help"], prog_name="duologue", obj=flags, standalone_mode=False)
+            with explained("standard output"):
+                _flush()
+        except UserError as error:
+            code, message = 2, f"error: {error}"
+        except typer.TyperException as error:
+            code, message = 2, f"error: {_usage_error(error)}"
+        except BrokenPipeError:
+            # The reader, such as `head`, has seen enough.
+            code = 1
+        except (Exception, KeyboardInterrupt):
+            if not interrupts:
+                raise
+    if interrupts:
+        code, message = 130, "interrupted. Run the same command again: it goes on from here"
+    if message:
+        print(f"duologue: {message}", file=sys.stderr)
+    sys.exit(code)
