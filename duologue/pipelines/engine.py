@@ -20,7 +20,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from duologue.errors import UserError
+from duologue.errors import UserError, explained
 
 # Base64, so that no runner's quoting breaks it, and no line of a traceback is taken for it.
 _MARK = re.compile(r"duologue-error:([A-Za-z0-9+/=]+):")
@@ -40,7 +40,8 @@ class _Each(beam.DoFn):
 
     def process(self, item: Any) -> Iterator[int]:
         try:
-            self._function(item)
+            with explained("", "reading or writing"):
+                self._function(item)
             yield 1
         except UserError as error:
             content = json.dumps({"what": error.what, "where": error.where, "hint": error.hint})
@@ -87,7 +88,12 @@ def for_each(
     named = any(flag.split("=")[0] == "--runner" for flag in flags)
     local = [f"--direct_num_workers={workers}", "--default_sdk_harness_log_level=ERROR"]
     options = PipelineOptions([*flags, *([] if named else local)])
-    pipeline = beam.Pipeline(runner=None if named else _runner(options, workers), options=options)
+    try:
+        pipeline = beam.Pipeline(runner=None if named else _runner(options, workers), options=options)
+    except ValueError as error:
+        raise UserError(
+            str(error), where="the flags behind --", hint="They are Beam's own: see its runners"
+        ) from error
     done = pipeline | beam.Create(list(items)) | beam.ParDo(_Each(function))
     # The sum is for Beam: only of a worker that owes it a result does it notice the death; for others it waits.
     _ = done | beam.CombineGlobally(sum)

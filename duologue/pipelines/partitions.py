@@ -82,7 +82,7 @@ class _Commit:
             write_bytes(self.directory / file_name(self.station.stems[0], partition, "json"), content)
         inputs = partition.stop - partition.start
         if inputs >= _INPUTS_BEFORE_STOPPING and sidecar.rejected > self.most_rejects * inputs:
-            raise _too_many(sidecar.rejects, inputs, self.most_rejects, self.directory)
+            raise _too_many([sidecar], inputs, self.most_rejects, self.directory, self.station.stems[0])
 
     def _write(self, partition: Partition) -> Sidecar:
         rejects: list[Reject] = []
@@ -117,13 +117,18 @@ class _Commit:
         return sidecar
 
 
-def _too_many(rejects: Sequence[Reject], inputs: int, most: float, directory: Path) -> UserError:
-    whole = [reject for reject in rejects if reject.turn is None]
+def _too_many(sidecars: Sequence[Sidecar], inputs: int, most: float, directory: Path, stem: str) -> UserError:
+    """Say that too much was rejected, and take back the commits with rejects: the inputs may be mended by a rerun."""
+    whole = [reject for sidecar in sidecars for reject in sidecar.rejects if reject.turn is None]
+    for sidecar in sidecars:
+        if sidecar.rejected:
+            (directory / file_name(stem, sidecar.partition, "json")).unlink(missing_ok=True)
     reasons = ", ".join(f"{count} {reason}" for reason, count in count_by_reason(whole).items())
+    allow = f", or allow more than {most:.0%} by --max-rejects" if len(whole) < inputs else ""
     return UserError(
         f"{len(whole)} of {inputs} inputs were rejected ({reasons}); the first: {whole[0].id}: {whole[0].message}",
         where=directory,
-        hint=f"Mend the inputs, or allow more than {most:.0%} by --max-rejects: a rerun goes on from here",
+        hint=f"Mend the inputs{allow}: a rerun goes on from here",
     )
 
 
@@ -208,12 +213,11 @@ def _summed(
     card: Card, sidecars: Sequence[Sidecar], directory: Path, stems: Sequence[str], max_rejects: float
 ) -> Card:
     """Fill in what the sidecars say, or refuse to: every input is in a shard or in the rejects."""
-    rejects = [reject for sidecar in sidecars for reject in sidecar.rejects]
     inputs = sum(sidecar.partition.stop - sidecar.partition.start for sidecar in sidecars)
     samples = sum(sidecar.samples for sidecar in sidecars)
     rejected = inputs - samples
     if rejected and (not samples or rejected > max_rejects * inputs):
-        raise _too_many(rejects, inputs, max_rejects if samples else 0.0, directory)
+        raise _too_many(sidecars, inputs, max_rejects, directory, stems[0])
     sums: Counter[str] = Counter()
     for sidecar in sidecars:
         sums.update(sidecar.amounts)

@@ -16,6 +16,7 @@ from duologue.pipelines import tokenize as module
 from duologue.pipelines.tokenize import tokenize
 from duologue.tokenize.tokenizer import load_tokenizer
 from tests.pipelines.comparing import contents
+from tests.pipelines.conftest import write_sound
 
 
 def samples(directory: Path) -> list[UnitSample]:
@@ -70,3 +71,23 @@ def test_dialogues_are_refused(dialogues: Path, tmp_path: Path) -> None:
 def test_a_manifest_of_nothing_usable_ends_in_its_reasons(recordings: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="3 of 6 inputs were rejected"):
         tokenize(recordings, tmp_path / "out", max_rejects=0.1)
+
+
+def test_inputs_that_are_mended_after_too_many_rejects_are_used(tmp_path: Path) -> None:
+    audio, away = tmp_path / "audio", tmp_path / "away"
+    audio.mkdir()
+    for number in range(3):
+        write_sound(audio / f"call{number}.wav", 0.5)
+    write_recordings([str(audio)], tmp_path / "manifest")
+    audio.rename(away)
+    with pytest.raises(UserError, match=r"3 of 3 inputs were rejected \(3 missing_file\)"):
+        tokenize(tmp_path / "manifest", tmp_path / "units")
+    away.rename(audio)
+    tokenize(tmp_path / "manifest", tmp_path / "units")
+    assert len(samples(tmp_path / "units")) == 3
+    assert read_rejects(tmp_path / "units") == []
+
+
+def test_a_runner_that_beam_does_not_know_is_refused(recordings: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Nope"):
+        tokenize(recordings, tmp_path / "out", flags=["--runner=Nope"])
