@@ -11,8 +11,8 @@ import numpy as np
 import soundfile as sf
 
 from duologue.evaluate.artefacts import Artefact
-from duologue.generate.vocoder import VOCODER, Vocoder, load_vocoder, resynthesize_dialogue
-from duologue.tokenize.tokenizer import load_tokenizer
+from duologue.generate.vocoder import Vocoder, load_vocoder, resynthesize_dialogue
+from duologue.tokenize.tokenizer import VOCODER, load_tokenizer
 
 _MOST_BYTES = 6_500_000
 _PEAK = 0.7

@@ -9,8 +9,8 @@ import numpy as np
 
 from duologue.errors import UserError, explained
 from duologue.generate.resynthesis import BINS, SpectralVocoder
+from duologue.tokenize.tokenizer import VOCODER
 
-VOCODER = "vocoder.safetensors"
 _SPECTRA = "log_magnitude"
 
 

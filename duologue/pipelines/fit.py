@@ -14,9 +14,9 @@ from duologue.formats.rejects import Unusable
 from duologue.manifests.schema import Manifest, Recording
 from duologue.pipelines.tokenize import load_recording
 from duologue.progress import Watch, say
-from duologue.tokenize.fit import VOCODER, fit
+from duologue.tokenize.fit import fit
 from duologue.tokenize.mfcc import QUANTIZER, SAMPLE_RATE
-from duologue.tokenize.tokenizer import ABOUT
+from duologue.tokenize.tokenizer import ABOUT, VOCODER
 
 
 def fit_tokenizer(

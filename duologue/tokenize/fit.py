@@ -27,9 +27,8 @@ from duologue.tokenize.mfcc import (
     log_magnitudes,
     nearest,
 )
-from duologue.tokenize.tokenizer import ABOUT
+from duologue.tokenize.tokenizer import ABOUT, VOCODER
 
-VOCODER = "vocoder.safetensors"
 _SPECTRUM = 257
 
 

@@ -13,6 +13,8 @@ from duologue.errors import UserError, explained
 
 EMBEDDED = "embedded"
 ABOUT = "tokenizer.json"
+# Beside it where units can be made audible again: tensor `log_magnitude`, float `[vocabulary, 257]`.
+VOCODER = "vocoder.safetensors"
 
 
 class Tokenizer(Protocol):

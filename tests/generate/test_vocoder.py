@@ -5,7 +5,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from duologue.errors import UserError
-from duologue.generate.vocoder import VOCODER, load_vocoder
+from duologue.generate.vocoder import load_vocoder
+from duologue.tokenize.tokenizer import VOCODER
 
 
 def test_the_spectra_of_a_tokenizer_make_its_vocoder(tmp_path: Path):
