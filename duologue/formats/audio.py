@@ -17,6 +17,7 @@ import soxr
 from duologue.formats.rejects import Unusable
 
 MAX_LENGTH_DIFFERENCE_S = 1.0
+BLOCK_S = 30
 _SPHERE = b"NIST_1A"
 _MAX_SPHERE_HEADER = 1 << 20
 # How libsndfile's log says that a file is shorter than its header: "data : 32000 (should be 15978)".
@@ -59,35 +60,51 @@ def probe(path: Path) -> AudioInfo:
         return _info(sound, path)
 
 
-def read(path: Path) -> tuple[np.ndarray, int]:
-    """Decode a whole audio file.
+def blocks(path: Path) -> Iterator[np.ndarray]:
+    """Decode an audio file block by block, in memory that does not grow with its length.
 
-    soundfile decodes what libsndfile knows; desphere decodes NIST SPHERE in the codings that it does not.
+    soundfile decodes what libsndfile knows; desphere decodes NIST SPHERE in the codings that it does not, and these
+    alone are held whole.
 
-    Returns:
-        float32 `[channels, samples]`, full scale at 1, and the sample rate in Hz.
+    Yields:
+        float32 `[channels, samples]`, full scale at 1, `BLOCK_S` seconds at most.
 
     Raises:
         Unusable: as `probe`, and `nan_audio`: samples that are not numbers, or infinite.
     """
     info = probe(path)
+    left = info.samples
     with _sound(path) as sound:
-        try:
-            audio = sound.read(dtype="float32", always_2d=True).T
-        except soundfile.LibsndfileError as error:
-            raise Unusable("undecodable", f"{path.name}: decoding stopped: {_reason(error)}") from error
-    if audio.shape[1] < info.samples:
-        raise Unusable(
-            "undecodable",
-            f"{path.name} is cut short: it declares {info.samples} samples and holds {audio.shape[1]}",
-        )
-    if not np.isfinite(audio).all():
-        raise Unusable("nan_audio", f"{path.name} holds samples that are not finite numbers")
-    return np.ascontiguousarray(audio), info.sample_rate
+        while left:
+            try:
+                block = sound.read(min(left, BLOCK_S * info.sample_rate), dtype="float32", always_2d=True).T
+            except soundfile.LibsndfileError as error:
+                raise Unusable("undecodable", f"{path.name}: decoding stopped: {_reason(error)}") from error
+            if not block.size:
+                raise Unusable(
+                    "undecodable",
+                    f"{path.name} is cut short: it declares {info.samples} samples and holds {info.samples - left}",
+                )
+            if not np.isfinite(block).all():
+                raise Unusable("nan_audio", f"{path.name} holds samples that are not finite numbers")
+            left -= block.shape[1]
+            yield np.ascontiguousarray(block)
 
 
-def read_channels(sides: Sequence[tuple[Path, int]], rate: int) -> np.ndarray:
-    """Read the two sides of a recording at one rate.
+def read(path: Path) -> tuple[np.ndarray, int]:
+    """Decode a whole audio file.
+
+    Returns:
+        float32 `[channels, samples]`, full scale at 1, and the sample rate in Hz.
+
+    Raises:
+        Unusable: as `blocks`.
+    """
+    return np.concatenate(list(blocks(path)), axis=1), probe(path).sample_rate
+
+
+def channel_blocks(sides: Sequence[tuple[Path, int]], rate: int) -> Iterator[np.ndarray]:
+    """Read the sides of a recording at one rate, block by block.
 
     Where two files differ in length by up to one second, the shorter is padded with zeros at its end.
 
@@ -95,40 +112,106 @@ def read_channels(sides: Sequence[tuple[Path, int]], rate: int) -> np.ndarray:
         sides: for channel 0 and channel 1, a file and the channel in it. One file may stand in both.
         rate: the sample rate to return, in Hz; other rates are resampled (soxr, HQ).
 
-    Returns:
-        float32 `[2, samples]`.
+    Yields:
+        float32 `[2, samples]`, of any number of samples.
 
     Raises:
-        Unusable: as `read`, `no_such_channel`, or `length_mismatch` (more than one second of difference).
+        Unusable: as `blocks`, `no_such_channel`, `length_mismatch` (more than one second of difference), or `empty`
+            (nothing is left at this rate).
     """
     # dict.fromkeys keeps the order: of two bad files, the first one named is the one reported.
-    files = {path: read(path) for path in dict.fromkeys(path for path, _ in sides)}
-    channels = []
+    paths = list(dict.fromkeys(path for path, _ in sides))
+    infos = {path: probe(path) for path in paths}
     for path, channel in sides:
-        audio, own_rate = files[path]
-        if not 0 <= channel < len(audio):
-            raise Unusable("no_such_channel", f"{path.name} has {len(audio)} channel(s), and no channel {channel}")
-        samples = audio[channel]
-        channels.append(samples if own_rate == rate else soxr.resample(samples, own_rate, rate, quality="HQ"))
-    lengths = [len(samples) for samples in channels]
-    if max(lengths) - min(lengths) > MAX_LENGTH_DIFFERENCE_S * rate:
-        described = " and ".join(
-            f"{path.name}: {n / rate:.2f} s" for (path, _), n in zip(sides, lengths, strict=True)
-        )
+        count = infos[path].channels
+        if not 0 <= channel < count:
+            raise Unusable("no_such_channel", f"{path.name} has {count} channel(s), and no channel {channel}")
+    lengths = [infos[path].duration_s for path in paths]
+    if max(lengths) - min(lengths) > MAX_LENGTH_DIFFERENCE_S:
+        described = " and ".join(f"{path.name}: {length:.2f} s" for path, length in zip(paths, lengths, strict=True))
         raise Unusable("length_mismatch", f"the two sides differ in length ({described})")
-    result = np.zeros((len(channels), max(lengths)), dtype=np.float32)
-    for row, samples in zip(result, channels, strict=True):
-        row[: len(samples)] = samples
-    return result
+    streams = [_resampled(path, infos[path], rate) for path in paths]
+    of_file = {path: index for index, path in enumerate(paths)}
+    samples = 0
+    for files in _aligned(streams):
+        samples += files[0].shape[1]
+        yield np.stack([files[of_file[path]][channel] for path, channel in sides])
+    if not samples:
+        raise Unusable("empty", f"{paths[0].name} is shorter than one sample at {rate} Hz")
+
+
+def read_channels(sides: Sequence[tuple[Path, int]], rate: int) -> np.ndarray:
+    """Read the sides of a recording whole: float32 `[2, samples]`; see `channel_blocks`."""
+    return np.concatenate(list(channel_blocks(sides, rate)), axis=1)
+
+
+def _resampled(path: Path, info: AudioInfo, rate: int) -> Iterator[np.ndarray]:
+    if info.sample_rate == rate:
+        yield from blocks(path)
+        return
+    stream = soxr.ResampleStream(info.sample_rate, rate, info.channels, dtype="float32", quality="HQ")
+    for block in blocks(path):
+        yield _resample(stream, block)
+    yield _resample(stream, np.zeros((info.channels, 0), np.float32), last=True)
+
+
+def _resample(stream: soxr.ResampleStream, block: np.ndarray, last: bool = False) -> np.ndarray:
+    return stream.resample_chunk(block.T, last=last).reshape(-1, len(block)).T
+
+
+def _aligned(streams: Sequence[Iterator[np.ndarray]]) -> Iterator[list[np.ndarray]]:
+    """Yield blocks of equal length of several streams; those that end early go on with zeros."""
+    if len(streams) == 1:
+        yield from ([block] for block in streams[0])
+        return
+    waiting = [next(stream) for stream in streams]
+    ended = [False] * len(streams)
+    while not all(ended):
+        ready = min(block.shape[1] for block, end in zip(waiting, ended, strict=True) if not end)
+        padded = [np.pad(block, ((0, 0), (0, max(ready - block.shape[1], 0)))) for block in waiting]
+        yield [block[:, :ready] for block in padded]
+        waiting = [block[:, ready:] for block in padded]
+        for index, stream in enumerate(streams):
+            if not waiting[index].shape[1] and not ended[index]:
+                block = next(stream, None)
+                ended[index] = block is None
+                waiting[index] = waiting[index] if block is None else block
+    left = max(block.shape[1] for block in waiting)
+    if left:
+        yield [np.pad(block, ((0, 0), (0, left - block.shape[1]))) for block in waiting]
+
+
+class FlacWriter:
+    """Encodes audio as a 16 bit FLAC file, block by block.
+
+    Args:
+        channels: how many.
+        rate: in Hz.
+    """
+
+    def __init__(self, channels: int, rate: int) -> None:
+        self._file = io.BytesIO()
+        self._sound = soundfile.SoundFile(self._file, "w", rate, channels, "PCM_16", format="FLAC")
+
+    def add(self, audio: np.ndarray) -> None:
+        """Add int16 `[channels, samples]`, or float of full scale 1, which is rounded and clipped."""
+        if audio.dtype != np.int16:
+            audio = np.round(np.clip(audio, -1, 32767 / 32768) * 32768).astype(np.int16)
+        self._sound.write(audio.T)
+
+    def finish(self) -> bytes:
+        """Return the file."""
+        self._sound.close()
+        return self._file.getvalue()
 
 
 def flac_bytes(audio: np.ndarray, rate: int) -> bytes:
     """Encode int16 `[channels, samples]` at `rate` Hz as a 16 bit FLAC file."""
     if audio.dtype != np.int16 or audio.ndim != 2:
         raise ValueError(f"audio is {audio.dtype} {list(audio.shape)}, not int16 [channels, samples]")
-    file = io.BytesIO()
-    soundfile.write(file, audio.T, rate, format="FLAC", subtype="PCM_16")
-    return file.getvalue()
+    writer = FlacWriter(len(audio), rate)
+    writer.add(audio)
+    return writer.finish()
 
 
 def _check_there(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,27 @@ from duologue.formats.shards import npy_array, npy_bytes
 
 @dataclass(frozen=True)
 class Turn:
-    """A turn on the wall clock: channel (0 or 1), start and end in seconds, text."""
+    """A turn on the wall clock.
+
+    Attributes:
+        channel: 0 or 1.
+        start_s, end_s: in seconds.
+        text: the spoken words.
+        events: what else was heard, such as "laughter", in order.
+        doubtful: the transcriber was not sure of all of it, or left a part out.
+    """
 
     channel: int
     start_s: float
     end_s: float
     text: str
+    events: tuple[str, ...] = ()
+    doubtful: bool = False
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Turn:
+        """Return the turn that a row or a JSON object holds; `events` and `doubtful` may be missing."""
+        return cls(**{**values, "events": tuple(values.get("events", ()))})
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,8 @@ class UnitSample:
         turns: in order of their start.
         sentences: in order of their first frame; empty where there is no transcript.
         units: int16 `[2, frames]`, at the tokenizer's rate.
+        about: what else the corpus says of it.
+        checks: what was measured on its audio; empty where nothing was.
     """
 
     id: str
@@ -59,6 +76,8 @@ class UnitSample:
     turns: tuple[Turn, ...]
     sentences: tuple[Sentence, ...]
     units: np.ndarray
+    about: Mapping[str, str] = field(default_factory=dict)
+    checks: Mapping[str, Any] = field(default_factory=dict)
 
     def members(self) -> dict[str, bytes]:
         """Return the webdataset members of the sample."""
@@ -71,6 +90,8 @@ class UnitSample:
             "speakers": list(self.speakers),
             "turns": [asdict(turn) for turn in self.turns],
             "sentences": [asdict(sentence) for sentence in self.sentences],
+            "about": dict(self.about),
+            "checks": dict(self.checks),
         }
         return {"units.npy": npy_bytes(self.units.astype("<i2")), "json": canonical_json(about)}
 
@@ -93,9 +114,11 @@ def unit_sample(members: Mapping[str, bytes]) -> UnitSample:
             licence=about["licence"],
             duration_s=about["duration_s"],
             speakers=(about["speakers"][0], about["speakers"][1]),
-            turns=tuple(Turn(**turn) for turn in about["turns"]),
+            turns=tuple(Turn.of(turn) for turn in about["turns"]),
             sentences=tuple(Sentence(**sentence) for sentence in about["sentences"]),
             units=units,
+            about=dict(about.get("about", {})),
+            checks=about.get("checks", {}),
         )
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"not a sample of a unit set: {error!r}") from error

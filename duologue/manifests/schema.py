@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,16 @@ DIALOGUES = pa.schema(
         pa.field("turns", pa.list_(pa.struct({"speaker": pa.int8(), "text": _TEXT})), nullable=False),
     ]
 )
+_TURN = pa.struct(
+    {
+        "channel": pa.int8(),
+        "start_s": pa.float64(),
+        "end_s": pa.float64(),
+        "text": _TEXT,
+        "events": pa.list_(_TEXT),
+        "doubtful": pa.bool_(),
+    }
+)
 RECORDINGS = pa.schema(
     [
         pa.field("id", _TEXT, nullable=False),
@@ -43,13 +53,8 @@ RECORDINGS = pa.schema(
         pa.field("duration_s", pa.float64(), nullable=False),
         pa.field("audio", pa.list_(pa.struct({"path": _TEXT, "channel": pa.int8()})), nullable=False),
         pa.field("speakers", pa.list_(_TEXT), nullable=False),
-        pa.field(
-            "turns",
-            pa.list_(
-                pa.struct({"channel": pa.int8(), "start_s": pa.float64(), "end_s": pa.float64(), "text": _TEXT})
-            ),
-            nullable=False,
-        ),
+        pa.field("turns", pa.list_(_TURN), nullable=False),
+        pa.field("about", pa.map_(_TEXT, _TEXT), nullable=False),
     ]
 )
 _SCHEMAS = {"dialogues": DIALOGUES, "recordings": RECORDINGS}
@@ -84,7 +89,10 @@ class AudioChannel:
 
 @dataclass(frozen=True)
 class Recording:
-    """A row of a manifest of recordings. `audio` has two entries, for channel 0 and channel 1."""
+    """A row of a manifest of recordings.
+
+    `audio` has two entries, for channel 0 and channel 1. `about` is what else the corpus says of the recording.
+    """
 
     id: str
     source: str
@@ -94,6 +102,7 @@ class Recording:
     audio: tuple[AudioChannel, AudioChannel]
     speakers: tuple[str, str]
     turns: tuple[Turn, ...] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 Row = Dialogue | Recording
@@ -108,7 +117,8 @@ def _row(kind: str, values: dict[str, Any]) -> Row:
             **values,
             "audio": (first, second),
             "speakers": (values["speakers"][0], values["speakers"][1]),
-            "turns": tuple(Turn(**turn) for turn in values["turns"]),
+            "turns": tuple(Turn.of(turn) for turn in values["turns"]),
+            "about": dict(values.get("about", ())),
         }
     )
 
@@ -118,6 +128,7 @@ def _values(row: Row) -> dict[str, Any]:
     values = {**vars(row), "turns": [vars(turn) for turn in row.turns]}
     if isinstance(row, Recording):
         values["audio"] = [vars(side) for side in row.audio]
+        values["about"] = sorted(row.about.items())
     return values
 
 
@@ -127,6 +138,7 @@ def write_manifest(
     config: dict[str, Any],
     read: Callable[[], Iterable[Row | Reject]],
     root: Path | None = None,
+    totals: Mapping[str, Any] | None = None,
 ) -> Card:
     """Write a manifest, unless the very same one is there already.
 
@@ -140,6 +152,7 @@ def write_manifest(
         config: the reader's settings and the sha256 of what it reads: whatever the rows depend on.
         read: called once, yields rows and rejects in their final order.
         root: of recordings, the directory that their audio paths are relative to.
+        totals: what the card's totals say besides; looked at when all rows are read.
 
     Raises:
         UserError: the directory holds something else or cannot be written, or nothing could be read.
@@ -195,7 +208,7 @@ def write_manifest(
         kind,
         config,
         shards=shards,
-        totals={"inputs": inputs, "samples": rows, "rejects": len(whole)},
+        totals={"inputs": inputs, "samples": rows, "rejects": len(whole), **(totals or {})},
         rejects=count_by_reason(rejects),
         licences=sorted(licences),
     )

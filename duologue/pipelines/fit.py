@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from duologue.errors import UserError, explained
-from duologue.formats.publish import sweep
+from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
 from duologue.manifests.schema import Manifest, Recording
-from duologue.pipelines.tokenize import load_recording
+from duologue.pipelines.tokenize import recording_blocks
 from duologue.progress import Watch, say
+from duologue.tokenize.directory import make_ready
 from duologue.tokenize.fit import fit
-from duologue.tokenize.mfcc import QUANTIZER, SAMPLE_RATE
-from duologue.tokenize.tokenizer import ABOUT, VOCODER
+from duologue.tokenize.mfcc import SAMPLE_RATE
 
 
 def fit_tokenizer(
@@ -47,7 +46,7 @@ def fit_tokenizer(
     recordings = Manifest(manifest)
     if recordings.card.kind != "recordings":
         raise UserError("a tokenizer is fitted on recordings", where=manifest, hint="Use `duologue manifest stereo`")
-    _make_ready(out)
+    make_ready(out)
     used = left_out = 0
 
     def channels() -> Iterator[np.ndarray]:
@@ -56,7 +55,7 @@ def fit_tokenizer(
             for row in recordings.rows():
                 assert isinstance(row, Recording)
                 try:
-                    audio = load_recording(row, recordings.root, SAMPLE_RATE) if row.split == "train" else None
+                    audio = _whole(row, recordings.root) if row.split == "train" else None
                 except Unusable as refusal:
                     say(f"left out: {row.id}: {refusal.message}")
                     left_out, audio = left_out + 1, None
@@ -69,19 +68,5 @@ def fit_tokenizer(
     return {**report, "recordings": used, "left_out": left_out}
 
 
-def _make_ready(out: Path) -> None:
-    with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
-        sweep(out)
-        names = {path.name for path in out.iterdir()}
-    if ABOUT in names:
-        raise UserError(
-            "the directory holds a tokenizer already", where=out, hint="Choose another --out, or delete the directory"
-        )
-    # The description is written last: without it, the files of a tokenizer are what an interrupted fit left.
-    if foreign := sorted(names - {QUANTIZER, VOCODER}):
-        raise UserError(
-            f"the directory is not empty: it holds {', '.join(foreign[:3])}{' ...' if len(foreign) > 3 else ''}",
-            where=out,
-            hint="Choose another --out: a directory holds one tokenizer and nothing else",
-        )
+def _whole(recording: Recording, root: Path) -> np.ndarray:
+    return np.concatenate(list(recording_blocks(recording, root, SAMPLE_RATE)), axis=1)

@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from duologue.errors import UserError
+from duologue.formats.audio import flac_bytes
 from duologue.formats.card import Card
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Sentence, Turn, UnitSample
-from duologue.manifests.schema import Dialogue, Manifest
+from duologue.manifests.schema import Dialogue, Manifest, Row
 from duologue.pipelines.partitions import Output
 from duologue.pipelines.sidecars import Partition
-from duologue.pipelines.units import make_units, resolved, tokenizer_of, unit_output
+from duologue.pipelines.units import encoded, make_units, resolved, tokenizer_of, unit_output
 from duologue.synth.dialogue import RULES, Spoken, speak
 from duologue.synth.engine import SAMPLE_RATE, Engine
 from duologue.synth.engines import load_engine
-from duologue.tokenize.tokenizer import Tokenizer, load_tokenizer
+from duologue.tokenize.tokenizer import read_about
 
 ROWS_PER_SHARD = 64
 
@@ -30,13 +31,12 @@ def _engine_of(name: str) -> Engine:
     return load_engine(name)
 
 
-def unit_sample_of(spoken: Spoken, dialogue: Dialogue, tokenizer: Tokenizer) -> UnitSample:
-    """Return a spoken dialogue in units.
+def unit_sample_of(spoken: Spoken, dialogue: Dialogue, units: np.ndarray, rate: int) -> UnitSample:
+    """Return a spoken dialogue in units, int16 `[2, frames]` at `rate` a second.
 
     A sentence has every frame that a sample of it falls into.
     """
-    hop = tokenizer.sample_rate // tokenizer.rate
-    channels = spoken.audio.astype(np.float32) / 32768
+    hop = SAMPLE_RATE // rate
     sentences = []
     for sentence in spoken.sentences:
         first = sentence.start // hop
@@ -52,7 +52,7 @@ def unit_sample_of(spoken: Spoken, dialogue: Dialogue, tokenizer: Tokenizer) -> 
         speakers=spoken.voices,
         turns=tuple(turns),
         sentences=tuple(sentences),
-        units=np.stack(tokenizer.encode(list(channels))),
+        units=units,
     )
 
 
@@ -78,15 +78,23 @@ class Synthesize:
         tokenizer = tokenizer_of(self.tokenizer)
         dialogues = list(Manifest(self.manifest).rows(partition.start, partition.stop))
         texts = [(row.id, [(turn.speaker, turn.text) for turn in row.turns]) for row in dialogues]  # type: ignore[union-attr]
-        for dialogue, spoken in zip(dialogues, speak(texts, _engine_of(self.engine), self.seed), strict=True):
+        speech = zip(dialogues, speak(texts, _engine_of(self.engine), self.seed), strict=True)
+        for (dialogue, spoken), units in encoded(speech, _audio, tokenizer):
             assert isinstance(dialogue, Dialogue)
-            if isinstance(spoken, Unusable):
-                yield Reject(dialogue.id, self.name, spoken.reason, spoken.message)
+            if isinstance(units, Unusable):
+                yield Reject(dialogue.id, self.name, units.reason, units.message)
                 continue
-            for turn, refusal in spoken.refused:
-                yield Reject(dialogue.id, self.name, refusal.reason, refusal.message, turn)
-            audio = spoken.audio if self.keep_audio else None
-            yield unit_output(unit_sample_of(spoken, dialogue, tokenizer), audio, SAMPLE_RATE)
+            assert isinstance(spoken, Spoken)
+            for turn, refused in spoken.refused:
+                yield Reject(dialogue.id, self.name, refused.reason, refused.message, turn)
+            flac = flac_bytes(spoken.audio, SAMPLE_RATE) if self.keep_audio else None
+            yield unit_output(unit_sample_of(spoken, dialogue, units, tokenizer.rate), flac)
+
+
+def _audio(spoken: tuple[Row, Spoken | Unusable]) -> Iterator[np.ndarray]:
+    if isinstance(spoken[1], Unusable):
+        raise spoken[1]
+    yield spoken[1].audio.astype(np.float32) / 32768
 
 
 def synthesize(
@@ -126,21 +134,21 @@ def synthesize(
             where=manifest,
             hint="Use `duologue tokenize` for it",
         )
-    units = load_tokenizer(tokenizer)
-    if units.sample_rate != SAMPLE_RATE:
+    identity = read_about(tokenizer)["identity"]
+    if identity["sample_rate"] != SAMPLE_RATE:
         raise UserError(
-            f"the tokenizer takes {units.sample_rate} Hz; synthesis gives {SAMPLE_RATE} Hz",
+            f"the tokenizer takes {identity['sample_rate']} Hz; synthesis gives {SAMPLE_RATE} Hz",
             where=tokenizer,
             hint="Use a 16 kHz tokenizer",
         )
     with load_engine(engine) as voice:
-        identity, licence = voice.identity, voice.licence
+        voice_identity, licence = voice.identity, voice.licence
     return make_units(
         Synthesize(manifest.resolve(), engine, resolved(tokenizer), seed, keep_audio),
         dialogues,
-        units,
+        identity,
         out,
-        {"engine": identity, "rules": RULES, "seed": seed, "keep_audio": keep_audio},
+        {"engine": voice_identity, "rules": RULES, "seed": seed, "keep_audio": keep_audio},
         rows_per_shard=rows_per_shard,
         licences=[licence],
         workers=workers,

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from duologue.errors import UserError
-from duologue.formats.audio import read_channels
+from duologue.formats.audio import FlacWriter, channel_blocks
 from duologue.formats.card import Card
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Sentence, UnitSample
 from duologue.manifests.schema import Manifest, Recording
+from duologue.pipelines.feeding import ahead, threads
 from duologue.pipelines.partitions import Output
 from duologue.pipelines.sidecars import Partition
-from duologue.pipelines.units import make_units, resolved, tokenizer_of, unit_output
-from duologue.tokenize.tokenizer import Tokenizer, load_tokenizer
+from duologue.pipelines.units import encoded, make_units, resolved, tokenizer_of, unit_output
+from duologue.tokenize.tokenizer import Tokenizer, read_about
 
 ROWS_PER_SHARD = 16
-# Recordings go to the tokenizer together up to this many seconds of audio: a budget, whatever their lengths.
-_BATCH_SECONDS = 1_800.0
 
 
-def load_recording(recording: Recording, root: Path, sample_rate: int) -> np.ndarray:
-    """Read both sides of a recording.
+def recording_blocks(recording: Recording, root: Path, sample_rate: int) -> Iterator[np.ndarray]:
+    """Read both sides of a recording, block by block.
 
     Args:
         recording: a row of a manifest.
         root: the directory its paths are relative to.
         sample_rate: that is wanted, in Hz.
 
-    Returns:
+    Yields:
         float32 `[2, samples]`.
 
     Raises:
@@ -45,7 +45,24 @@ def load_recording(recording: Recording, root: Path, sample_rate: int) -> np.nda
         if path.is_absolute() or ".." in path.parts:
             raise Unusable("outside_root", f"{side.path} is not below the manifest's root")
         sides.append((root / path, side.channel))
-    return read_channels(sides, sample_rate)
+    yield from channel_blocks(sides, sample_rate)
+
+
+class _Take:
+    """A recording on its way to the tokenizer, with what is noted of its audio as it passes."""
+
+    def __init__(self, recording: Recording, blocks: Iterator[np.ndarray], flac: FlacWriter | None) -> None:
+        self.recording = recording
+        self.samples = 0
+        self.flac = flac
+        self._blocks = blocks
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self._blocks:
+            self.samples += block.shape[1]
+            if self.flac is not None:
+                self.flac.add(block)
+            yield block
 
 
 def _sentences(recording: Recording, rate: int, frames: int) -> Iterator[Sentence]:
@@ -57,18 +74,19 @@ def _sentences(recording: Recording, rate: int, frames: int) -> Iterator[Sentenc
             yield Sentence(turn.channel, turn.text.strip(), first, last - first, index)
 
 
-def _sample(recording: Recording, samples: int, units: Sequence[np.ndarray], tokenizer: Tokenizer) -> UnitSample:
-    rows = np.stack(units)
+def _sample(take: _Take, units: np.ndarray, tokenizer: Tokenizer) -> UnitSample:
+    recording = take.recording
     return UnitSample(
         id=recording.id,
         source=recording.source,
         split=recording.split,
         licence=recording.licence,
-        duration_s=samples / tokenizer.sample_rate,
+        duration_s=take.samples / tokenizer.sample_rate,
         speakers=recording.speakers,
         turns=recording.turns,
-        sentences=tuple(_sentences(recording, tokenizer.rate, rows.shape[1])),
-        units=rows,
+        sentences=tuple(_sentences(recording, tokenizer.rate, units.shape[1])),
+        units=units,
+        about=recording.about,
     )
 
 
@@ -89,36 +107,23 @@ class Tokenize:
 
     def outputs(self, partition: Partition) -> Iterator[Output | Reject]:
         """Yield what became of each recording."""
+        tokenizer = tokenizer_of(self.tokenizer)
+        takes = self._takes(partition, tokenizer.sample_rate)
+        reading: Iterator[tuple[_Take, Iterator[np.ndarray]]] = ahead(takes, threads())
+        for (take, _), units in encoded(reading, itemgetter(1), tokenizer):
+            if isinstance(units, Unusable):
+                yield Reject(take.recording.id, self.name, units.reason, units.message)
+                continue
+            flac = None if take.flac is None else take.flac.finish()
+            yield unit_output(_sample(take, units, tokenizer), flac)
+
+    def _takes(self, partition: Partition, rate: int) -> Iterator[_Take]:
         manifest = Manifest(self.manifest)
-        batch: list[tuple[Recording, np.ndarray | Unusable]] = []
-        seconds = 0.0
+        root = manifest.root
         for row in manifest.rows(partition.start, partition.stop):
             assert isinstance(row, Recording)
-            if batch and seconds + row.duration_s > _BATCH_SECONDS:
-                yield from self._encoded(batch)
-                batch, seconds = [], 0.0
-            try:
-                audio: np.ndarray | Unusable = load_recording(row, manifest.root, self._tokenizer.sample_rate)
-            except Unusable as refusal:
-                audio = refusal
-            batch.append((row, audio))
-            seconds += row.duration_s
-        yield from self._encoded(batch)
-
-    @property
-    def _tokenizer(self) -> Tokenizer:
-        return tokenizer_of(self.tokenizer)
-
-    def _encoded(self, batch: Sequence[tuple[Recording, np.ndarray | Unusable]]) -> Iterator[Output | Reject]:
-        usable = [audio for _, audio in batch if not isinstance(audio, Unusable)]
-        units = iter(self._tokenizer.encode([channel for audio in usable for channel in audio]))
-        for recording, audio in batch:
-            if isinstance(audio, Unusable):
-                yield Reject(recording.id, self.name, audio.reason, audio.message)
-                continue
-            sample = _sample(recording, audio.shape[1], [next(units), next(units)], self._tokenizer)
-            kept = np.round(np.clip(audio, -1, 32767 / 32768) * 32768).astype(np.int16) if self.keep_audio else None
-            yield unit_output(sample, kept, self._tokenizer.sample_rate)
+            flac = FlacWriter(len(row.audio), rate) if self.keep_audio else None
+            yield _Take(row, recording_blocks(row, root, rate), flac)
 
 
 def tokenize(
@@ -157,7 +162,7 @@ def tokenize(
     return make_units(
         Tokenize(manifest.resolve(), resolved(tokenizer), keep_audio),
         recordings,
-        load_tokenizer(tokenizer),
+        read_about(tokenizer)["identity"],
         out,
         {"keep_audio": keep_audio},
         rows_per_shard=rows_per_shard,

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from duologue.errors import UserError
-from duologue.formats.audio import flac_bytes
 from duologue.formats.card import Card
+from duologue.formats.rejects import Unusable
 from duologue.formats.shards import key_of
 from duologue.formats.units import UnitSample
 from duologue.manifests.schema import Manifest
 from duologue.pipelines.partitions import Output, Station, prepare, run
 from duologue.pipelines.sidecars import partitions
 from duologue.tokenize.tokenizer import Tokenizer, directory_of, load_tokenizer
+
+T = TypeVar("T")
 
 
 def resolved(tokenizer: str) -> str:
@@ -31,17 +34,35 @@ def tokenizer_of(name: str) -> Tokenizer:
     return load_tokenizer(name)
 
 
-def unit_output(sample: UnitSample, audio: np.ndarray | None, sample_rate: int) -> Output:
-    """Return a dialogue as it goes into the shards.
+def encoded(
+    items: Iterable[T], audio: Callable[[T], Iterable[np.ndarray]], tokenizer: Tokenizer
+) -> Iterator[tuple[T, np.ndarray | Unusable]]:
+    """Yield items with their units, in order.
+
+    The tokenizer takes several at a time: some items are asked for before the first comes back.
 
     Args:
-        sample: the dialogue.
-        audio: int16 `[2, samples]` to keep beside the units, or None.
-        sample_rate: of the audio, in Hz.
+        items: dialogues or recordings.
+        audio: gives an item's audio in blocks, float32 `[2, samples]` at the tokenizer's rate; it may raise
+            `Unusable`, which then stands for the units.
+        tokenizer: what encodes them.
     """
+    waiting: deque[T] = deque()
+
+    def streams() -> Iterator[Iterable[np.ndarray]]:
+        for item in items:
+            waiting.append(item)
+            yield audio(item)
+
+    for units in tokenizer.encode(streams()):
+        yield waiting.popleft(), units
+
+
+def unit_output(sample: UnitSample, flac: bytes | None) -> Output:
+    """Return a dialogue as it goes into the shards, with its audio beside the units if there is any."""
     members = {"units": sample.members()}
-    if audio is not None:
-        members["audio"] = {"flac": flac_bytes(audio, sample_rate)}
+    if flac is not None:
+        members["audio"] = {"flac": flac}
     amounts = {"seconds": sample.duration_s, "frames": sample.units.shape[1]}
     return Output(key_of(sample.id), members, amounts, [sample.licence])
 
@@ -49,7 +70,7 @@ def unit_output(sample: UnitSample, audio: np.ndarray | None, sample_rate: int) 
 def make_units(
     station: Station,
     manifest: Manifest,
-    tokenizer: Tokenizer,
+    identity: Mapping[str, Any],
     out: Path,
     config: Mapping[str, Any],
     *,
@@ -64,7 +85,7 @@ def make_units(
     Args:
         station: what turns the rows of a partition into samples.
         manifest: its input.
-        tokenizer: whose units they are.
+        identity: of the tokenizer whose units they are.
         out: the unit set's directory.
         config: settings that the units depend on, beside the number of rows in a shard.
         rows_per_shard: rows of the manifest that make one shard: the unit of work and of resume.
@@ -85,7 +106,7 @@ def make_units(
         "units",
         {**config, "station": station.name, "rows_per_shard": rows_per_shard},
         parents=[manifest.card.as_parent()],
-        tokenizer=tokenizer.identity,
+        tokenizer=identity,
         licences=licences,
     )
     finished = prepare(out, card, station.stems)

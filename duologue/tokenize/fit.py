@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,19 @@ from duologue.tokenize.mfcc import (
     BAND_HZ,
     DIMENSIONS,
     HOP,
-    QUANTIZER,
     RATE,
     SAMPLE_RATE,
     features,
     log_magnitudes,
     nearest,
 )
-from duologue.tokenize.tokenizer import ABOUT, VOCODER
+from duologue.tokenize.tokenizer import ABOUT, QUANTIZER, VOCODER
 
 _SPECTRUM = 257
+
+
+def _whole(of: Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]], channel: np.ndarray) -> np.ndarray:
+    return np.concatenate(list(of([channel[None]])), axis=1)[0]
 
 
 class _Reservoir:
@@ -41,9 +44,9 @@ class _Reservoir:
         self._rows = np.zeros((0, 1 + DIMENSIONS + _SPECTRUM))
 
     def add(self, channel: np.ndarray) -> None:
-        points, first = np.unique(features(channel), axis=0, return_index=True)
+        points, first = np.unique(_whole(features, channel), axis=0, return_index=True)
         keys = self._draw.random(len(points))
-        rows = np.column_stack([keys, points, log_magnitudes(channel)[first]])
+        rows = np.column_stack([keys, points, _whole(log_magnitudes, channel)[first]])
         self._rows = np.concatenate([self._rows, rows])
         if len(self._rows) > 2 * self._size:
             self._shrink()
@@ -86,7 +89,7 @@ def fit(
             f"the audio has {len(points)} different frames, fewer than the {units} units asked for",
             hint="Give more audio, or fewer --units",
         )
-    silence = features(np.zeros(HOP * 4, np.float32))[1:2]
+    silence = _whole(features, np.zeros(HOP * 4, np.float32))[1:2]
     kmeans = MiniBatchKMeans(
         n_clusters=units - 1, batch_size=10_000, n_init=3, max_iter=100, reassignment_ratio=0.0, random_state=seed
     )

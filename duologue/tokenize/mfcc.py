@@ -5,7 +5,7 @@ It needs no weights from anywhere and runs on any CPU, so that the whole road ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from torchaudio.compliance import kaldi
 
 from duologue.errors import UserError
 from duologue.formats.fingerprint import sha256_file
+from duologue.formats.rejects import Unusable
+from duologue.tokenize.tokenizer import QUANTIZER
 
 SAMPLE_RATE = 16_000
 RATE = 25
 HOP = SAMPLE_RATE // RATE
 DIMENSIONS = 39
-QUANTIZER = "quantizer.safetensors"
 
 # The band of the telephone: wideband speech and telephone calls share their units, as they must where a model learns
 # turn-taking from calls after words from synthesis.
@@ -44,67 +45,90 @@ def frames_of(samples: int) -> int:
     return -(-samples // HOP)
 
 
-def _blocks(channel: np.ndarray) -> Iterator[tuple[torch.Tensor, slice]]:
-    """Cut a channel into signals with context, each with the slice of its frames that counts."""
-    frames = frames_of(len(channel)) * _FRAMES
-    padded = np.zeros(frames * _SHIFT + 2 * _LEAD)
-    padded[_LEAD : _LEAD + len(channel)] = channel
-    for first in range(0, frames, _UNITS_PER_BLOCK * _FRAMES):
-        last = min(first + _UNITS_PER_BLOCK * _FRAMES, frames)
-        begin, end = max(first - _CONTEXT, 0), min(last + _CONTEXT, frames)
-        signal = padded[begin * _SHIFT : (end - 1) * _SHIFT + _WINDOW]
-        yield torch.from_numpy(signal), slice(first - begin, last - begin)
+def _signals(blocks: Iterable[np.ndarray]) -> Iterator[tuple[torch.Tensor, slice]]:
+    """Cut a recording into signals with context, float64 `[channels, samples]`, with the slice of frames that counts.
 
-
-def features(channel: np.ndarray) -> np.ndarray:
-    """Return 13 MFCCs with deltas and second deltas, averaged over the 40 ms of each unit.
-
-    Computed in float64, block by block with context: the same numbers as in one piece, in bounded memory.
-
-    Args:
-        channel: float32 `[samples]` at 16 kHz.
-
-    Returns:
-        float64 `[ceil(samples / 640), 39]`, rounded to multiples of 2^-10.
+    In bounded memory, and at the same places whatever blocks the audio comes in.
     """
-    parts = [np.zeros((0, DIMENSIONS))]
-    for signal, counted in _blocks(channel):
-        mfcc = kaldi.mfcc(
-            signal[None],
-            sample_frequency=SAMPLE_RATE,
-            low_freq=BAND_HZ[0],
-            high_freq=BAND_HZ[1],
-            use_energy=False,
-            dither=0.0,
-        ).T
-        deltas = torchaudio.functional.compute_deltas(mfcc)
-        stacked = torch.cat([mfcc, deltas, torchaudio.functional.compute_deltas(deltas)])[:, counted]
-        parts.append(stacked.reshape(DIMENSIONS, -1, _FRAMES).mean(dim=2).T.numpy())
-    return np.round(np.concatenate(parts) * _GRID) / _GRID
+    held: np.ndarray | None = None
+    # Of what is held, the first sample of frame `begin` comes first; frames before `counted` are context.
+    begin = counted = 0
+    step = _UNITS_PER_BLOCK * _FRAMES
+    samples = 0
+
+    def cut(last: int) -> tuple[torch.Tensor, slice]:
+        assert held is not None
+        end = min(counted + step, last)
+        behind = min(end + _CONTEXT, last)
+        signal = held[:, : (behind - begin - 1) * _SHIFT + _WINDOW]
+        return torch.from_numpy(signal), slice(counted - begin, end - begin)
+
+    for block in blocks:
+        samples += block.shape[1]
+        before = np.zeros((len(block), _LEAD)) if held is None else held
+        held = np.concatenate([before, block.astype(np.float64)], axis=1)
+        while begin * _SHIFT + held.shape[1] >= (counted + step + _CONTEXT - 1) * _SHIFT + _WINDOW:
+            yield cut(counted + step + _CONTEXT)
+            counted += step
+            gone = max(counted - _CONTEXT, 0) - begin
+            held, begin = held[:, gone * _SHIFT :], begin + gone
+    if held is None:
+        return
+    frames = frames_of(samples) * _FRAMES
+    held = np.pad(held, ((0, 0), (0, (frames - begin) * _SHIFT + 2 * _LEAD - held.shape[1])))
+    while counted < frames:
+        yield cut(frames)
+        counted += step
 
 
-def log_magnitudes(channel: np.ndarray) -> np.ndarray:
-    """Return the mean log magnitude spectrum of each unit: 512-point FFT of 400-sample Hann windows, 10 ms apart.
+def features(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Compute 13 MFCCs with deltas and second deltas, averaged over the 40 ms of each unit.
+
+    Computed in float64, piece by piece with context: the same numbers as in one piece, in bounded memory.
 
     Args:
-        channel: float32 `[samples]` at 16 kHz.
+        blocks: float32 `[channels, samples]` at 16 kHz, one after the other.
 
-    Returns:
-        float32 `[ceil(samples / 640), 257]`, natural logarithm, not below log(1e-5).
+    Yields:
+        float64 `[channels, units, 39]`, rounded to multiples of 2^-10; in all, ceil(samples / 640) units.
+    """
+    for signals, counted in _signals(blocks):
+        rows = []
+        for signal in signals:
+            mfcc = kaldi.mfcc(
+                signal[None],
+                sample_frequency=SAMPLE_RATE,
+                low_freq=BAND_HZ[0],
+                high_freq=BAND_HZ[1],
+                use_energy=False,
+                dither=0.0,
+            ).T
+            deltas = torchaudio.functional.compute_deltas(mfcc)
+            stacked = torch.cat([mfcc, deltas, torchaudio.functional.compute_deltas(deltas)])[:, counted]
+            rows.append(stacked.reshape(DIMENSIONS, -1, _FRAMES).mean(dim=2).T.numpy())
+        yield np.round(np.stack(rows) * _GRID) / _GRID
+
+
+def log_magnitudes(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Compute the mean log magnitude spectrum of each unit: 512-point FFT of 400-sample Hann windows, 10 ms apart.
+
+    Args:
+        blocks: as for `features`.
+
+    Yields:
+        float32 `[channels, units, 257]`, natural logarithm, not below log(1e-5); as many units as `features`.
     """
     window = torch.hann_window(_WINDOW, dtype=torch.float64)
-    parts = [np.zeros((0, 257), np.float32)]
-    for signal, counted in _blocks(channel):
-        spectrum = torch.fft.rfft(signal.unfold(0, _WINDOW, _SHIFT)[counted] * window, n=512)
+    for signals, counted in _signals(blocks):
+        spectrum = torch.fft.rfft(signals.unfold(1, _WINDOW, _SHIFT)[:, counted] * window, n=512)
         logarithm = spectrum.abs().clamp(min=1e-5).log()
-        parts.append(logarithm.reshape(-1, _FRAMES, 257).mean(dim=1).float().numpy())
-    return np.concatenate(parts)
+        yield logarithm.reshape(len(signals), -1, _FRAMES, 257).mean(dim=2).float().numpy()
 
 
 def nearest(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Return the index of the nearest centroid, int64 `[n]`, for points `[n, d]` and centroids `[k, d]`."""
+    """Return the index of the nearest centroid, int64 `[...]`, for points `[..., d]` and centroids `[k, d]`."""
     # |p - c|^2 without |p|^2, which is the same for all centroids of a point.
-    return np.argmin((centroids**2).sum(axis=1) - 2 * points @ centroids.T, axis=1)
+    return np.argmin((centroids**2).sum(axis=1) - 2 * points @ centroids.T, axis=-1)
 
 
 class MfccTokenizer:
@@ -136,6 +160,14 @@ class MfccTokenizer:
             raise UserError("the quantizer is not the one its tokenizer.json names", where=path, hint="Make it again")
         return cls(centroids, identity)
 
-    def encode(self, channels: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Encode channels, float32 `[samples]` at 16 kHz each, as int16 `[ceil(samples / 640)]` each."""
-        return [nearest(features(channel), self._centroids).astype(np.int16) for channel in channels]
+    def encode(self, recordings: Iterable[Iterable[np.ndarray]]) -> Iterator[np.ndarray | Unusable]:
+        """Encode recordings one by one; see `Tokenizer.encode`."""
+        for blocks in recordings:
+            try:
+                yield self._units(blocks)
+            except Unusable as refusal:
+                yield refusal
+
+    def _units(self, blocks: Iterable[np.ndarray]) -> np.ndarray:
+        parts = [nearest(part, self._centroids).astype(np.int16) for part in features(blocks)]
+        return np.concatenate(parts, axis=1) if parts else np.zeros((0, 0), np.int16)

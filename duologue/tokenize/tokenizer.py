@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from duologue.errors import UserError, explained
+from duologue.formats.rejects import Unusable
 
 EMBEDDED = "embedded"
 ABOUT = "tokenizer.json"
+QUANTIZER = "quantizer.safetensors"
+MODEL = "model.safetensors"
 # Beside it where units can be made audible again: tensor `log_magnitude`, float `[vocabulary, 257]`.
 VOCODER = "vocoder.safetensors"
 
@@ -32,14 +35,18 @@ class Tokenizer(Protocol):
     vocabulary: int
     identity: Mapping[str, Any]
 
-    def encode(self, channels: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Encode channels of any lengths in one batch; the units of each depend on it alone.
+    def encode(self, recordings: Iterable[Iterable[np.ndarray]]) -> Iterator[np.ndarray | Unusable]:
+        """Encode recordings of any lengths, several at a time; the units of each depend on it alone.
+
+        Recordings are asked for as there is room for them, so that memory grows with none of their numbers: some
+        are read before the units of the first are there.
 
         Args:
-            channels: float32 `[samples]` each, at `sample_rate`, finite.
+            recordings: each is its audio in blocks of any sizes, float32 `[channels, samples]` at `sample_rate`,
+                finite. One that cannot be read to its end raises `Unusable`.
 
         Returns:
-            int16 `[ceil(samples / hop)]` for each.
+            For each, in order: int16 `[channels, ceil(samples / hop)]`, or the `Unusable` that it raised.
         """
         ...
 
@@ -58,17 +65,27 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
     Raises:
         UserError: there is none, its files are damaged, or it is of a kind this Duologue does not know.
     """
+    about = read_about(name)
+    return _LOADERS[about["kind"]](directory_of(name), about)
+
+
+def read_about(name: str | Path) -> dict[str, Any]:
+    """Read a tokenizer's description without loading it: its "kind", its "identity", and where it came from.
+
+    Raises:
+        UserError: as for `load_tokenizer`, as far as the description goes.
+    """
     directory = directory_of(name)
     path = directory / ABOUT
     try:
         with explained(path, "reading"):
             about = json.loads(path.read_bytes())
-        kind = about["kind"]
+        kind, _ = about["kind"], about["identity"]
     except FileNotFoundError as error:
         raise UserError(
             f"there is no tokenizer: no {ABOUT}",
             where=directory,
-            hint="Name a directory made by `duologue tokenizer fit`, or `embedded`",
+            hint="Name a directory made by `duologue tokenizer import` or `fit`, or `embedded`",
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"the tokenizer is damaged ({error!r})", where=path, hint="Make it again") from error
@@ -78,7 +95,7 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
             where=path,
             hint="Upgrade Duologue",
         )
-    return _LOADERS[kind](directory, about)
+    return about
 
 
 def _load_mfcc(directory: Path, about: Mapping[str, Any]) -> Tokenizer:
@@ -87,4 +104,13 @@ def _load_mfcc(directory: Path, about: Mapping[str, Any]) -> Tokenizer:
     return MfccTokenizer.load(directory, about)
 
 
-_LOADERS: dict[str, Callable[[Path, Mapping[str, Any]], Tokenizer]] = {"mfcc-kmeans": _load_mfcc}
+def _load_hubert(directory: Path, about: Mapping[str, Any]) -> Tokenizer:
+    from duologue.tokenize.encoder import HubertTokenizer
+
+    return HubertTokenizer.load(directory, about)
+
+
+_LOADERS: dict[str, Callable[[Path, Mapping[str, Any]], Tokenizer]] = {
+    "mfcc-kmeans": _load_mfcc,
+    "hubert": _load_hubert,
+}

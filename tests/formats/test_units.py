@@ -22,11 +22,15 @@ samples = st.builds(
     licence=texts,
     duration_s=seconds,
     speakers=st.tuples(texts, texts),
-    turns=st.lists(st.builds(Turn, channels, seconds, seconds, texts), max_size=3).map(tuple),
+    turns=st.lists(
+        st.builds(Turn, channels, seconds, seconds, texts, st.lists(texts, max_size=2).map(tuple), st.booleans()),
+        max_size=3,
+    ).map(tuple),
     sentences=st.lists(
         st.builds(Sentence, channels, texts, st.integers(0, 99), st.integers(0, 99), st.integers(0, 9)), max_size=3
     ).map(tuple),
     units=arrays.arrays(np.int16, st.tuples(st.just(2), st.integers(0, 20)), elements=st.integers(0, 2**15 - 1)),
+    about=st.dictionaries(texts, texts, max_size=3),
 )
 DIALOGUE = UnitSample("talk", "corpus", "train", "CC0-1.0", 0.1, ("a", "b"), (), (), np.zeros((2, 3), np.int16))
 
@@ -46,6 +50,15 @@ def test_members_are_plain_npy_and_json():
     members = DIALOGUE.members()
     assert np.load(io.BytesIO(members["units.npy"]), allow_pickle=False).shape == (2, 3)
     assert json.loads(members["json"])["speakers"] == ["a", "b"]
+
+
+def test_samples_of_older_sets_have_no_events_and_nothing_about_them():
+    members = replace(DIALOGUE, turns=(Turn(0, 0.0, 0.1, "Hi."),)).members()
+    old = json.loads(members["json"])
+    del old["about"], old["turns"][0]["events"], old["turns"][0]["doubtful"]
+    back = unit_sample({**members, "json": json.dumps(old).encode()})
+    assert back.turns == (Turn(0, 0.0, 0.1, "Hi.", (), False),)
+    assert back.about == {}
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,56 @@
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from duologue.errors import UserError
 from duologue.formats.card import read_card
 from duologue.formats.rejects import Reject, read_rejects
+from duologue.formats.units import Turn
 from duologue.manifests import schema
-from duologue.manifests.schema import Dialogue, DialogueTurn, Manifest, write_manifest
+from duologue.manifests.schema import AudioChannel, Dialogue, DialogueTurn, Manifest, Recording, write_manifest
 
 
 def dialogue(id: str) -> Dialogue:
     return Dialogue(id, "corpus", "train", "CC0-1.0", (DialogueTurn(0, f"I am {id}."), DialogueTurn(1, "Hello.")))
+
+
+def recording(id: str, *turns: Turn, **about: str) -> Recording:
+    sides = (AudioChannel(f"{id}.wav", 0), AudioChannel(f"{id}.wav", 1))
+    return Recording(id, "corpus", "train", "CC0-1.0", 1.5, sides, ("ada", "ben"), turns, about)
+
+
+def test_recordings_come_back_with_events_and_what_is_said_about_them(tmp_path):
+    turns = (Turn(0, 0.1, 0.5, "hi", ("laughter", "noise"), True), Turn(1, 0.4, 1.0, "", ("mn",)))
+    rows = [recording("a", *turns, topic="ENG01", date="2003"), recording("b")]
+    write_manifest(tmp_path / "out", "recordings", {}, lambda: rows, root=tmp_path)
+    assert list(Manifest(tmp_path / "out").rows()) == rows
+
+
+def test_what_is_said_about_a_recording_gives_the_same_bytes_in_any_order(tmp_path):
+    for out, about in (("x", {"a": "1", "b": "2"}), ("y", {"b": "2", "a": "1"})):
+        write_manifest(tmp_path / out, "recordings", {}, lambda about=about: [recording("a", **about)], root=tmp_path)
+    name = "recordings-00000.parquet"
+    assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
+
+
+def test_recordings_of_older_manifests_have_no_events_and_nothing_about_them(tmp_path):
+    write_manifest(
+        tmp_path / "out", "recordings", {}, lambda: [recording("a", Turn(0, 0.1, 0.5, "hi"))], root=tmp_path
+    )
+    path = tmp_path / "out" / "recordings-00000.parquet"
+    values = pq.read_table(path).drop_columns("about").to_pylist()
+    for turn in values[0]["turns"]:
+        del turn["events"], turn["doubtful"]
+    pq.write_table(pa.Table.from_pylist(values), path)
+    assert list(Manifest(tmp_path / "out").rows()) == [recording("a", Turn(0, 0.1, 0.5, "hi"))]
+
+
+def test_totals_of_the_reader_stand_in_the_card(tmp_path):
+    card = write_manifest(tmp_path, "dialogues", {}, lambda: [dialogue("a")], totals={"found_twice": 3})
+    assert card.totals == {"inputs": 1, "samples": 1, "rejects": 0, "found_twice": 3}
+    assert read_card(tmp_path).totals == card.totals
 
 
 def test_rejected_turns_are_no_inputs(tmp_path):

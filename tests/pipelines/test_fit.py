@@ -25,7 +25,7 @@ def fitted(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def test_the_tokenizer_loads_and_has_the_units_asked_for(fitted: tuple[Path, dict[str, object]]) -> None:
     tokenizer = load_tokenizer(fitted[0])
     assert tokenizer.identity["vocabulary"] == 10
-    assert not tokenizer.encode([np.zeros(16_000, np.float32)])[0].any()
+    assert not next(tokenizer.encode([[np.zeros((1, 16_000), np.float32)]])).any()
 
 
 def test_what_cannot_be_used_is_left_out_and_told(

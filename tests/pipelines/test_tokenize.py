@@ -7,6 +7,7 @@ import pytest
 
 from duologue import bundled
 from duologue.errors import UserError
+from duologue.formats import audio
 from duologue.formats.audio import read_channels
 from duologue.formats.rejects import read_rejects
 from duologue.formats.shards import read_shard
@@ -47,10 +48,11 @@ def test_turns_with_words_become_sentences_inside_the_recording(made: Path) -> N
     assert spans == [(0, "hello", 2, 11, 0), (1, "good day", 15, 10, 1)]
 
 
-def test_recordings_in_one_batch_get_the_units_they_get_alone(
+def test_blocks_and_threads_change_nothing(
     recordings: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_BATCH_SECONDS", 0.1)
+    monkeypatch.setattr(audio, "BLOCK_S", 1)
+    monkeypatch.setattr(module, "threads", lambda: 0)
     tokenize(recordings, tmp_path / "out", keep_audio=True)
     assert contents(tmp_path / "out") == contents(made)
 
@@ -60,7 +62,7 @@ def test_the_bundled_call_goes_through(tmp_path: Path) -> None:
     tokenize(tmp_path / "manifest", tmp_path / "units")
     (sample,) = samples(tmp_path / "units")
     audio = read_channels([(bundled.directory() / "call" / "auto_repairs.flac", side) for side in (0, 1)], 16_000)
-    np.testing.assert_array_equal(sample.units, np.stack(load_tokenizer("embedded").encode(list(audio))))
+    np.testing.assert_array_equal(sample.units, next(load_tokenizer("embedded").encode([[audio]])))
 
 
 def test_dialogues_are_refused(dialogues: Path, tmp_path: Path) -> None:

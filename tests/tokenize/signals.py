@@ -12,3 +12,8 @@ def sound(samples: int, seed: int = 0) -> np.ndarray:
         tones = [draw.random() * np.sin(2 * np.pi * draw.uniform(100, 4000) * time) for _ in range(3)]
         parts.append(0.2 * draw.random() * sum(tones) + 0.05 * draw.random() * draw.standard_normal(1600))
     return np.concatenate([np.zeros(0), *parts])[:samples].astype(np.float32)
+
+
+def whole(of, channel: np.ndarray) -> np.ndarray:
+    """Return what `of` gives for one channel, `[units, ...]`."""
+    return np.concatenate(list(of([channel[None]])), axis=1)[0]

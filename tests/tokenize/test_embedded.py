@@ -25,7 +25,7 @@ def test_embedded_tokenizer_ships_with_500_units_at_25_hz():
 def test_units_of_a_real_call_change_as_speech_does():
     call = bundled.directory() / "call" / "auto_repairs.flac"
     channels = read_channels([(call, 0), (call, 1)], 16_000)
-    units = np.stack(load_tokenizer("embedded").encode(list(channels)))
+    units = next(load_tokenizer("embedded").encode([[channels]]))
     assert units.shape == (2, -(-channels.shape[1] // 640))
     for row in units:
         assert len(np.unique(row)) > 50

@@ -8,7 +8,7 @@ from duologue.errors import UserError
 from duologue.tokenize.fit import fit
 from duologue.tokenize.mfcc import HOP, features, log_magnitudes
 from duologue.tokenize.tokenizer import load_tokenizer
-from tests.tokenize.signals import sound
+from tests.tokenize.signals import sound, whole
 
 UNITS = 20
 NAMES = ["quantizer.safetensors", "tokenizer.json", "vocoder.safetensors"]
@@ -16,6 +16,10 @@ NAMES = ["quantizer.safetensors", "tokenizer.json", "vocoder.safetensors"]
 
 def channels() -> list[np.ndarray]:
     return [sound(60 * HOP, seed) for seed in range(3)]
+
+
+def units_of(tokenizer) -> np.ndarray:
+    return np.concatenate([units[0] for units in tokenizer.encode([[channel[None]] for channel in channels()])])
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +54,10 @@ def test_fitted_tokenizer_loads_and_encodes(fitted):
     directory, report = fitted
     tokenizer = load_tokenizer(directory)
     assert (tokenizer.vocabulary, tokenizer.rate, tokenizer.sample_rate) == (UNITS, 25, 16_000)
-    units = np.concatenate(tokenizer.encode(channels()))
+    units = units_of(tokenizer)
     assert len(np.unique(units)) == report["units_used"]
-    assert not tokenizer.encode([np.zeros(10 * HOP, np.float32)])[0].any()
-    silence = features(np.zeros(10 * HOP, np.float32))
+    assert not next(tokenizer.encode([[np.zeros((1, 10 * HOP), np.float32)]])).any()
+    silence = whole(features, np.zeros(10 * HOP, np.float32))
     assert np.allclose(load_file(directory / "quantizer.safetensors")["centroids"][0], silence)
 
 
@@ -61,8 +65,8 @@ def test_vocoder_has_the_mean_spectrum_of_each_unit(fitted):
     directory, _ = fitted
     means = load_file(directory / "vocoder.safetensors")["log_magnitude"]
     assert (means.shape, means.dtype) == ((UNITS, 257), np.float16)
-    units = np.concatenate(load_tokenizer(directory).encode(channels()))
-    spectra = np.concatenate([log_magnitudes(channel) for channel in channels()])
+    units = units_of(load_tokenizer(directory))
+    spectra = np.concatenate([whole(log_magnitudes, channel) for channel in channels()])
     for unit in set(units.tolist()) - {0}:
         assert np.allclose(means[unit], spectra[units == unit].mean(axis=0), atol=0.01)
     # Unit 0 is silence, and sounds like it, whatever fell to it.

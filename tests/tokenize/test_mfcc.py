@@ -3,20 +3,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from duologue.formats.rejects import Unusable
 from duologue.tokenize import mfcc
-from duologue.tokenize.mfcc import HOP, features, frames_of, log_magnitudes, nearest
+from duologue.tokenize.mfcc import HOP, frames_of, nearest
 from duologue.tokenize.tokenizer import load_tokenizer
-from tests.tokenize.signals import sound
+from tests.tokenize.signals import sound, whole
 
 TOKENIZER = load_tokenizer("embedded")
 SPEECH = sound(80 * HOP)
 
 
 def encode(channel: np.ndarray) -> np.ndarray:
-    return TOKENIZER.encode([channel])[0]
+    return next(TOKENIZER.encode([[channel[None]]]))[0]
 
 
-@pytest.mark.parametrize("samples", [0, 1, 639, 640, 641, 1280, 1281, 5000])
+def features(channel: np.ndarray) -> np.ndarray:
+    return whole(mfcc.features, channel)
+
+
+def log_magnitudes(channel: np.ndarray) -> np.ndarray:
+    return whole(mfcc.log_magnitudes, channel)
+
+
+@pytest.mark.parametrize("samples", [1, 639, 640, 641, 1280, 1281, 5000])
 def test_there_is_a_unit_for_every_640_samples_begun(samples):
     units = encode(SPEECH[:samples])
     assert len(units) == frames_of(samples) == -(-samples // 640)
@@ -26,7 +35,7 @@ def test_there_is_a_unit_for_every_640_samples_begun(samples):
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 5000))
+@given(st.integers(1, 5000))
 def test_any_number_of_samples_keeps_the_clock(samples):
     units = encode(SPEECH[:samples])
     assert len(units) == -(-samples // 640)
@@ -34,12 +43,38 @@ def test_any_number_of_samples_keeps_the_clock(samples):
 
 
 @pytest.mark.parametrize("units_per_block", [1, 7, 79, 80])
-def test_blocks_give_the_same_numbers_as_one_piece(monkeypatch, units_per_block):
+def test_pieces_give_the_same_numbers_as_one_piece(monkeypatch, units_per_block):
     channel = SPEECH[: 79 * HOP + 17]
     whole, spectrum = features(channel), log_magnitudes(channel)
     monkeypatch.setattr(mfcc, "_UNITS_PER_BLOCK", units_per_block)
     assert np.array_equal(features(channel), whole)
     assert np.array_equal(log_magnitudes(channel), spectrum)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 12_000), max_size=6), st.integers(1, 40))
+def test_blocks_of_any_sizes_give_the_same_units(borders, units_per_piece):
+    channel = SPEECH[: 79 * HOP + 17][None]
+    blocks = np.split(channel, sorted(border * 4 for border in borders if border * 4 < channel.shape[1]), axis=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mfcc, "_UNITS_PER_BLOCK", units_per_piece)
+        assert np.array_equal(next(TOKENIZER.encode([blocks])), next(TOKENIZER.encode([[channel]])))
+
+
+def test_both_channels_are_encoded_apart():
+    both = np.stack([SPEECH, sound(len(SPEECH), seed=3)])
+    units = next(TOKENIZER.encode([[both]]))
+    assert [row.tolist() for row in units] == [encode(channel).tolist() for channel in both]
+
+
+def test_recording_that_cannot_be_read_to_its_end_leaves_the_others_alone():
+    def broken():
+        yield SPEECH[None]
+        raise Unusable("undecodable", "cut short")
+
+    first, second = TOKENIZER.encode([broken(), [SPEECH[None]]])
+    assert isinstance(first, Unusable)
+    assert second[0].tolist() == encode(SPEECH).tolist()
 
 
 def test_unit_depends_on_its_neighbourhood_alone():
@@ -94,12 +129,11 @@ def test_digital_silence_is_unit_0_and_nothing_else_here_is():
 
 
 def test_units_in_a_batch_are_the_units_alone():
-    channels = [SPEECH, SPEECH[:1], sound(3333, seed=2), SPEECH[:0], np.zeros(900, np.float32), SPEECH[: 12 * HOP]]
-    together = TOKENIZER.encode(channels)
-    assert len(together) == len(channels)
+    channels = [SPEECH, SPEECH[:1], sound(3333, seed=2), np.zeros(900, np.float32), SPEECH[: 12 * HOP]]
+    together = TOKENIZER.encode([[channel[None]] for channel in channels])
     for channel, units in zip(channels, together, strict=True):
-        assert np.array_equal(units, encode(channel))
-    assert TOKENIZER.encode([]) == []
+        assert np.array_equal(units[0], encode(channel))
+    assert list(TOKENIZER.encode([])) == []
 
 
 @given(st.integers(1, 30), st.integers(1, 10))

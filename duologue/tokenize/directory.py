@@ -1,0 +1,32 @@
+"""A tokenizer's directory, before it is written: it holds one tokenizer and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from duologue.errors import UserError, explained
+from duologue.formats.publish import sweep
+from duologue.tokenize.tokenizer import ABOUT, MODEL, QUANTIZER, VOCODER
+
+
+def make_ready(out: Path) -> None:
+    """Make the directory for a new tokenizer, and sweep what an interrupted command left in it.
+
+    Raises:
+        UserError: it holds a tokenizer already, or something else, or cannot be written.
+    """
+    with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+        sweep(out)
+        names = {path.name for path in out.iterdir()}
+    if ABOUT in names:
+        raise UserError(
+            "the directory holds a tokenizer already", where=out, hint="Choose another --out, or delete the directory"
+        )
+    # The description is written last: without it, the files of a tokenizer are what an interrupted command left.
+    if foreign := sorted(names - {MODEL, QUANTIZER, VOCODER}):
+        raise UserError(
+            f"the directory is not empty: it holds {', '.join(foreign[:3])}{' ...' if len(foreign) > 3 else ''}",
+            where=out,
+            hint="Choose another --out: a directory holds one tokenizer and nothing else",
+        )
