@@ -1,0 +1,59 @@
+"""Files of other people's making: mapped, told apart by their first bytes, and any damage told in one message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+
+from duologue.errors import UserError, explained
+from duologue.tokenize.unpickle import ForeignClass
+
+_LFS = b"version https://git-lfs"
+
+
+def mapped(path: Path) -> mmap:
+    """Return a file's bytes, mapped into memory.
+
+    Raises:
+        UserError: there is no such file, it is empty, may not be read, or is only the pointer to a file.
+    """
+    try:
+        with explained(path, "reading"), path.open("rb") as file:
+            data = mmap(file.fileno(), 0, access=ACCESS_READ)
+    except FileNotFoundError as error:
+        raise UserError("there is no such file", where=path, hint="Check the path") from error
+    except ValueError as error:
+        raise UserError("the file is empty", where=path, hint="Copy or download it again") from error
+    if data[: len(_LFS)] == _LFS:
+        raise UserError(
+            "this is a Git LFS pointer, not the file that it points to",
+            where=path,
+            hint="Run `git lfs pull` in the repository that it is from",
+        )
+    return data
+
+
+@contextmanager
+def foreign(path: Path) -> Iterator[None]:
+    """Let whatever reading a foreign file raises inside the block become a `UserError` that names it."""
+    try:
+        yield
+    except UserError as error:
+        if error.where is not None:
+            raise
+        raise UserError(error.what, where=path, hint=error.hint) from error
+    except ForeignClass as error:
+        raise UserError(
+            f"the file asks for {error.name}, which has no place in it; nothing of it was run",
+            where=path,
+            hint="Trust it no further: get the file from those who published it",
+        ) from error
+    except Exception as error:  # damaged bytes can break a reader anywhere
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(
+            f"the file is damaged, or not what it should be ({reason})",
+            where=path,
+            hint="Copy or download it again",
+        ) from error

@@ -1,0 +1,86 @@
+"""Checkpoints and quantizers as others make them, small and with random weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+DIM = 48
+UNITS = 12
+_KERNELS, _STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
+# The published kinds of model.
+SHAPES: dict[str, dict[str, Any]] = {
+    "base": {"conv_kernel": _KERNELS, "conv_stride": _STRIDES, "conv_dim": (32,) * 7},
+    "25 Hz": {"conv_kernel": (*_KERNELS, 2), "conv_stride": (*_STRIDES, 2), "conv_dim": (32,) * 8},
+    "large": {
+        **{"conv_kernel": _KERNELS, "conv_stride": _STRIDES, "conv_dim": (32,) * 7},
+        **{"conv_bias": True, "feat_extract_norm": "layer", "do_stable_layer_norm": True},
+    },
+}
+
+
+def hubert(shape: str = "base") -> HubertModel:
+    """Return a model of Hugging Face with three layers, in evaluation mode."""
+    torch.manual_seed(0)
+    model = HubertModel(
+        HubertConfig(
+            hidden_size=DIM,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            intermediate_size=64,
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=4,
+            **SHAPES[shape],
+        )
+    ).eval()
+    with torch.no_grad():
+        # Norms begin as 1 and 0, where a mistake in their names would go unseen.
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def save_hugging_face(model: HubertModel, directory: Path, *, do_normalize: bool | None = None) -> Path:
+    """Save a model as Hugging Face does, with its preprocessor's configuration if `do_normalize` is given."""
+    model.save_pretrained(directory)
+    if do_normalize is not None:
+        Wav2Vec2FeatureExtractor(do_normalize=do_normalize).save_pretrained(directory)
+    return directory
+
+
+def kmeans(dim: int = DIM) -> KMeans:
+    """Return a fitted k-means of scikit-learn."""
+    return KMeans(UNITS, n_init=1, random_state=0).fit(np.random.default_rng(0).standard_normal((200, dim)))
+
+
+class Malicious:
+    """A pickle of this makes the file `marker` where it is read carelessly."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.marker}",)
+
+
+class Evaluating(Malicious):
+    """The same through `eval`."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return eval, (f"open({str(self.marker)!r}, 'w')",)
+
+
+class Disguised(Malicious):
+    """The same, hidden in the state of a class that is admitted."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import collections
+
+        return collections.OrderedDict, (), {"state": Malicious(self.marker)}
