@@ -1,0 +1,222 @@
+"""HuBERT units of whole recordings, several at a time, each recording's own whatever goes with it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from duologue.errors import UserError
+from duologue.formats.fingerprint import sha256_file
+from duologue.formats.rejects import Unusable
+from duologue.tokenize.architecture import SAMPLE_RATE, Architecture
+from duologue.tokenize.batches import BatchedNetwork, Finish, Row
+from duologue.tokenize.cutting import Cutter, Window
+from duologue.tokenize.devices import own_device
+from duologue.tokenize.hubert import Hubert
+from duologue.tokenize.quantizer import Quantizer, quantizer_of, without_blanks
+from duologue.tokenize.tokenizer import MODEL, QUANTIZER
+from duologue.tokenize.windows import joined, units_of
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Batches that are under way on a GPU while the next ones are cut.
+_UNDER_WAY = 2
+
+
+@dataclass
+class _Channel:
+    """What the windows of a channel gave so far; a window under way has its place already."""
+
+    starts: list[int] = field(default_factory=list)
+    parts: list[np.ndarray | None] = field(default_factory=list)
+
+    def joined(self) -> np.ndarray:
+        return joined(self.starts, [part for part in self.parts if part is not None])
+
+
+@dataclass
+class _Recording:
+    samples: int = 0
+    under_way: int = 0
+    refusal: Unusable | None = None
+    channels: list[_Channel] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Row(Row):
+    """A row that knows where its result belongs: `place` among the windows of its recording's channel."""
+
+    recording: _Recording
+    place: int
+
+
+class HubertTokenizer:
+    """Units of a HuBERT layer; see `Tokenizer` for the interface.
+
+    Args:
+        network: up to the layer that the quantizer takes.
+        quantizer: of its features.
+        identity: what the units depend on.
+        batch: as for `BatchedNetwork`.
+    """
+
+    sample_rate = SAMPLE_RATE
+
+    def __init__(
+        self, network: Hubert, quantizer: Quantizer, identity: Mapping[str, Any], batch: int | None = None
+    ) -> None:
+        self.identity = identity
+        self.rate = network.architecture.rate
+        self.vocabulary = quantizer.units
+        self._shape = network.architecture
+        self._quantizer = quantizer
+        self._batched = BatchedNetwork(network, batch)
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path,
+        about: Mapping[str, Any],
+        *,
+        device: torch.device | str | None = None,
+        precision: str | None = None,
+        batch: int | None = None,
+    ) -> HubertTokenizer:
+        """Load the tokenizer that `import_tokenizer` wrote into `directory`, with its `tokenizer.json` read.
+
+        Args:
+            directory: of the tokenizer.
+            about: its `tokenizer.json`.
+            device: None: a GPU that no other process has taken if there is one, else the CPU.
+            precision: another than the tokenizer's own, for comparisons.
+            batch: as for `BatchedNetwork`.
+
+        Raises:
+            UserError: a file is missing, damaged, or not the one that `tokenizer.json` names.
+        """
+        where = torch.device(own_device() if device is None else device)
+        try:
+            identity = about["identity"]
+            tensors = {name: load_file(directory / name) for name in (MODEL, QUANTIZER)}
+            for name, key in ((MODEL, "model_sha256"), (QUANTIZER, "quantizer_sha256")):
+                if sha256_file(directory / name) != identity[key]:
+                    raise ValueError(f"{name} is not the one that its tokenizer.json names")
+            network = Hubert(
+                Architecture.from_dict(identity["architecture"]),
+                tensors[MODEL],
+                normalise=identity["normalise"],
+                dtype=PRECISIONS[precision or identity["precision"]],
+                device=where,
+            )
+            quantizer = quantizer_of(identity["quantizer"], tensors[QUANTIZER], where)
+            if (quantizer.units, quantizer.width) != (identity["vocabulary"], network.architecture.dim):
+                raise ValueError("the quantizer does not fit the model")
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"the tokenizer cannot be read ({error})", where=directory, hint="Import it again"
+            ) from error
+        return cls(network, quantizer, identity, batch)
+
+    def encode(self, recordings: Iterable[Iterable[np.ndarray]]) -> Iterator[np.ndarray | Unusable]:
+        """Encode recordings; see `Tokenizer.encode`."""
+        for recording in self._run(recordings, self._quantizer):
+            yield recording.refusal or self._units(recording)
+
+    def _units(self, recording: _Recording) -> np.ndarray:
+        count = units_of(recording.samples, self._shape.hop)
+        if not count:
+            return np.zeros((len(recording.channels), 0), np.int16)
+        rows = [without_blanks(channel.joined(), self._quantizer.blank) for channel in recording.channels]
+        # What the convolutions do not reach, one or two frames, goes on as the last that they do.
+        return np.stack([row[np.minimum(np.arange(count), len(row) - 1)] for row in rows])
+
+    def features(self, recordings: Iterable[Iterable[np.ndarray]]) -> Iterator[np.ndarray | Unusable]:
+        """Compute what the quantizer sees of every frame that the convolutions reach.
+
+        Args:
+            recordings: as for `encode`.
+
+        Returns:
+            For each, in order: float32 `[channels, frames, dim]`, or why it cannot be used.
+        """
+        nothing = np.zeros((0, self._shape.dim), np.float32)
+        for recording in self._run(recordings, torch.Tensor.float):
+            rows = [channel.joined() if channel.parts else nothing for channel in recording.channels]
+            yield recording.refusal or np.stack(rows)
+
+    def _run(self, recordings: Iterable[Iterable[np.ndarray]], finish: Finish) -> Iterator[_Recording]:
+        """Yield the recordings in order, when `finish` of all their windows is there."""
+        queue = _Queue(self._batched, finish)
+        waiting: deque[_Recording] = deque()
+        for blocks in recordings:
+            recording = _Recording()
+            waiting.append(recording)
+            cutter = Cutter(self._shape, self._batched.network.device)
+            try:
+                for block in blocks:
+                    if not recording.channels:
+                        recording.channels = [_Channel() for _ in block]
+                    queue.add(recording, cutter.add(block))
+                queue.add(recording, cutter.finish())
+            except Unusable as refusal:
+                recording.refusal = refusal
+            recording.samples = cutter.samples
+            while waiting and not waiting[0].under_way:
+                yield waiting.popleft()
+        queue.flush()
+        yield from waiting
+
+
+class _Queue:
+    """Windows that wait until there are enough of one shape, and batches that are being computed."""
+
+    def __init__(self, batched: BatchedNetwork, finish: Finish) -> None:
+        self._batched = batched
+        self._finish = finish
+        self._rows: dict[tuple[int, bool], list[_Row]] = {}
+        self._under_way: deque[tuple[torch.Tensor, Sequence[_Row]]] = deque()
+
+    def add(self, recording: _Recording, windows: Iterable[Window]) -> None:
+        for window in windows:
+            # Padded windows are apart: attention that is masked may be another kernel.
+            rows = self._rows.setdefault((window.frames, window.present is not None), [])
+            for index, channel in enumerate(recording.channels):
+                rows.append(_Row(window, index, recording, len(channel.parts)))
+                channel.starts.append(window.start)
+                channel.parts.append(None)
+                recording.under_way += 1
+            size = self._batched.size(window.frames)
+            while len(rows) >= size:
+                self._compute(rows[:size])
+                del rows[:size]
+
+    def flush(self) -> None:
+        for rows in self._rows.values():
+            if rows:
+                self._compute(rows)
+        self._rows.clear()
+        while self._under_way:
+            self._collect()
+
+    def _compute(self, rows: Sequence[_Row]) -> None:
+        for result in self._batched.compute(rows, self._finish):
+            self._under_way.append((result, rows[: len(result)]))
+            rows = rows[len(result) :]
+        ahead = 0 if self._batched.network.device.type == "cpu" else _UNDER_WAY
+        while len(self._under_way) > ahead:
+            self._collect()
+
+    def _collect(self) -> None:
+        result, rows = self._under_way.popleft()
+        for row, values in zip(rows, result.cpu().numpy(), strict=False):
+            # A copy: a view would keep the whole batch.
+            part = values[: row.window.present].copy()
+            row.recording.channels[row.channel].parts[row.place] = part
+            row.recording.under_way -= 1
