@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,84 @@ import numpy as np
 from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
 from duologue.manifests.schema import Manifest, Recording
+from duologue.pipelines.feeding import ahead, threads
 from duologue.pipelines.tokenize import recording_blocks
 from duologue.progress import Watch, say
+from duologue.tokenize.architecture import SAMPLE_RATE
 from duologue.tokenize.directory import make_ready
 from duologue.tokenize.fit import fit
-from duologue.tokenize.mfcc import SAMPLE_RATE
+from duologue.tokenize.fit_hubert import fit_hubert
+from duologue.tokenize.importing import read_model
+
+# Longer recordings are looked at in pieces: the features of one are held whole.
+_PIECE_S = 600
+
+
+@dataclass
+class _Recordings:
+    """The usable recordings of the split "train", counted."""
+
+    manifest: Manifest
+    used: int = 0
+    left_out: int = 0
+
+    def __iter__(self) -> Iterator[Iterator[np.ndarray]]:
+        """Yield the blocks of each, which end early where the rest cannot be used."""
+        chosen = (row for row in self._watched() if row.split == "train")
+        streams = (_Blocks(row, self.manifest.root) for row in chosen)
+        reading: Iterator[tuple[_Blocks, Iterator[np.ndarray]]] = ahead(streams, threads())
+        for stream, blocks in reading:
+            yield self._noted(stream.row, blocks)
+
+    def _watched(self) -> Iterator[Recording]:
+        with Watch("tokenizer fit", len(self.manifest), "recordings") as watch:
+            for row in self.manifest.rows():
+                assert isinstance(row, Recording)
+                yield row
+                watch.advance()
+
+    def _noted(self, row: Recording, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        try:
+            yield from blocks
+            self.used += 1
+        except Unusable as refusal:
+            say(f"left out: {row.id}: {refusal.message}")
+            self.left_out += 1
+            raise
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    row: Recording
+    root: Path
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return recording_blocks(self.row, self.root, SAMPLE_RATE)
 
 
 def fit_tokenizer(
-    manifest: Path, out: Path, *, units: int = 500, seed: int = 0, frames: int = 200_000
+    manifest: Path,
+    out: Path,
+    *,
+    checkpoint: str | None = None,
+    layer: int | None = None,
+    precision: str = "float32",
+    units: int = 500,
+    seed: int = 0,
+    frames: int = 200_000,
 ) -> dict[str, Any]:
-    """Fit a tokenizer of the embedded kind on both channels of every recording of the split "train".
+    """Fit a tokenizer on both channels of every recording of the split "train".
 
+    Without a checkpoint it is of the embedded kind; with one, its units are found among a HuBERT layer's features.
     Recordings that cannot be used are named and left out.
 
     Args:
         manifest: of recordings.
         out: the tokenizer's directory; empty, not there, or what an interrupted fit left.
-        units: size of the vocabulary, unit 0 for silence among them.
+        checkpoint: of a HuBERT model, as for `import_tokenizer`.
+        layer: of the checkpoint, counted from 1.
+        precision: "float32" or "bfloat16", of the checkpoint's computation.
+        units: size of the vocabulary; in the embedded kind, unit 0 for silence is among them.
         seed: of the sampling and of k-means.
         frames: how many different frames k-means sees at most.
 
@@ -43,30 +104,43 @@ def fit_tokenizer(
         raise UserError(
             "--units is 2 or more, --frames 1 or more, --seed between 0 and 4294967295", hint="Correct the option"
         )
-    recordings = Manifest(manifest)
-    if recordings.card.kind != "recordings":
+    if (checkpoint is None) != (layer is None):
+        raise UserError(
+            "--checkpoint and --layer go together",
+            hint="Give both for units of a HuBERT model, none of them for the embedded kind",
+        )
+    listed = Manifest(manifest)
+    if listed.card.kind != "recordings":
         raise UserError("a tokenizer is fitted on recordings", where=manifest, hint="Use `duologue manifest stereo`")
+    model = None if checkpoint is None or layer is None else read_model(checkpoint, layer, precision)
     make_ready(out)
-    used = left_out = 0
-
-    def channels() -> Iterator[np.ndarray]:
-        nonlocal used, left_out
-        with Watch("tokenizer fit", len(recordings), "recordings") as watch:
-            for row in recordings.rows():
-                assert isinstance(row, Recording)
-                try:
-                    audio = _whole(row, recordings.root) if row.split == "train" else None
-                except Unusable as refusal:
-                    say(f"left out: {row.id}: {refusal.message}")
-                    left_out, audio = left_out + 1, None
-                if audio is not None:
-                    used += 1
-                    yield from audio
-                watch.advance()
-
-    report = fit(channels(), out, units=units, seed=seed, frames=frames)
-    return {**report, "recordings": used, "left_out": left_out}
+    recordings = _Recordings(listed)
+    if model is None:
+        report = fit(_channels(recordings), out, units=units, seed=seed, frames=frames)
+    else:
+        pieces = (piece for blocks in recordings for piece in _pieces(blocks))
+        report = fit_hubert(model, pieces, out, units=units, seed=seed, frames=frames)
+    return {**report, "recordings": recordings.used, "left_out": recordings.left_out}
 
 
-def _whole(recording: Recording, root: Path) -> np.ndarray:
-    return np.concatenate(list(recording_blocks(recording, root, SAMPLE_RATE)), axis=1)
+def _channels(recordings: _Recordings) -> Iterator[np.ndarray]:
+    for blocks in recordings:
+        try:
+            whole = np.concatenate(list(blocks), axis=1)
+        except Unusable:
+            continue
+        yield from whole
+
+
+def _pieces(blocks: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    piece: list[np.ndarray] = []
+    try:
+        for block in blocks:
+            piece.append(block)
+            if sum(one.shape[1] for one in piece) >= _PIECE_S * SAMPLE_RATE:
+                yield piece
+                piece = []
+    except Unusable:
+        return
+    if piece:
+        yield piece

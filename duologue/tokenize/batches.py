@@ -11,7 +11,7 @@ from duologue.errors import UserError
 from duologue.progress import say
 from duologue.tokenize.cutting import Window
 from duologue.tokenize.hubert import Hubert, Moments
-from duologue.tokenize.windows import window_frames
+from duologue.tokenize.windows import WINDOW_S, window_frames
 
 # Windows of full length that a GPU computes at once; shorter ones are as many more as they are shorter. On a CPU a
 # window fills the caches alone.
@@ -35,17 +35,18 @@ class BatchedNetwork:
     Args:
         network: what computes them.
         batch: full windows in a batch; None: one on a CPU, `WINDOWS_PER_BATCH` on a GPU.
+        window_s: length of a full window in seconds.
     """
 
-    def __init__(self, network: Hubert, batch: int | None = None) -> None:
+    def __init__(self, network: Hubert, batch: int | None = None, window_s: int = WINDOW_S) -> None:
         self.network = network
+        self._longest = window_frames(network.architecture.rate, window_s)
         self._batch = batch or (1 if network.device.type == "cpu" else WINDOWS_PER_BATCH)
         self._halved = False
 
     def size(self, frames: int) -> int:
         """Return how many windows of so many frames make a batch."""
-        longest = window_frames(self.network.architecture.rate)
-        size = self._batch * (longest // frames) if self._batch > 1 else 1
+        size = self._batch * (self._longest // frames) if self._batch > 1 else 1
         return max(size // 2, 1) if self._halved else size
 
     def compute(self, rows: Sequence[Row], finish: Finish) -> list[torch.Tensor]:

@@ -10,7 +10,7 @@ import torch
 
 from duologue.tokenize.architecture import SAMPLE_RATE, Architecture
 from duologue.tokenize.hubert import Moments
-from duologue.tokenize.windows import SPAN_S, short_frames, window_frames, window_step
+from duologue.tokenize.windows import SPAN_S, WINDOW_S, short_frames, window_frames, window_step
 
 # Audio is looked at in pieces of this many seconds: whatever the blocks that it comes in, the same sums.
 _PIECE_S = 10
@@ -41,10 +41,14 @@ class Cutter:
     Args:
         architecture: of the model that the windows are for.
         device: where the windows shall lie.
+        window_s: length of a window in seconds, at most `SPAN_S`.
     """
 
-    def __init__(self, architecture: Architecture, device: torch.device) -> None:
+    def __init__(self, architecture: Architecture, device: torch.device, window_s: int = WINDOW_S) -> None:
         self.samples = 0
+        self._window_s = window_s
+        self._longest = window_frames(architecture.rate, window_s)
+        self._step = window_step(architecture.rate, window_s)
         self._shape = architecture
         self._device = device
         _, self._kernel, self._stride = architecture.conv[0]
@@ -78,26 +82,24 @@ class Cutter:
         while (left := self._end - len(self._seconds) * SAMPLE_RATE) > 0:
             self._sum(1, min(left, SAMPLE_RATE + self._margin))
         frames = self._shape.frames_of(self._end)
-        longest = window_frames(self._shape.rate)
-        if frames <= longest:
-            yield self._window(0, short_frames(frames, self._shape.rate), frames)
+        if frames <= self._longest:
+            yield self._window(0, short_frames(frames, self._shape.rate, self._window_s), frames)
             return
-        while self._next_start < frames - longest:
-            yield self._window(self._next_start, longest)
-            self._next_start += window_step(self._shape.rate)
-        yield self._window(frames - longest, longest)
+        while self._next_start < frames - self._longest:
+            yield self._window(self._next_start, self._longest)
+            self._next_start += self._step
+        yield self._window(frames - self._longest, self._longest)
 
     @property
     def _end(self) -> int:
         return self._first_sample + (0 if self._audio is None else self._audio.shape[1])
 
     def _due(self) -> Iterator[Window]:
-        longest = window_frames(self._shape.rate)
         while len(self._seconds) >= max(self._centre(self._next_start) + SPAN_S // 2, SPAN_S):
-            yield self._window(self._next_start, longest)
-            self._next_start += window_step(self._shape.rate)
+            yield self._window(self._next_start, self._longest)
+            self._next_start += self._step
             # Sums of seconds still to come, and the last window, which ends with the recording, need what is behind.
-            keep = self._next_start - window_step(self._shape.rate)
+            keep = self._next_start - self._step
             gone = max(min(keep * self._shape.hop, len(self._seconds) * SAMPLE_RATE) - self._first_sample, 0)
             self._audio = self._cut(self._first_sample + gone, self._end - self._first_sample - gone)
             self._first_sample += gone
@@ -107,7 +109,7 @@ class Cutter:
         return self._audio[:, first - self._first_sample : first - self._first_sample + samples]
 
     def _centre(self, start: int) -> int:
-        return (start + window_frames(self._shape.rate) // 2) // self._shape.rate
+        return (start + self._longest // 2) // self._shape.rate
 
     def _sum(self, seconds: int, samples: int) -> None:
         """Sum each of the next seconds over `samples`: its own, and those that the kernel reaches from there."""

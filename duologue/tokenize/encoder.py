@@ -23,7 +23,7 @@ from duologue.tokenize.devices import own_device
 from duologue.tokenize.hubert import Hubert
 from duologue.tokenize.quantizer import Quantizer, quantizer_of, without_blanks
 from duologue.tokenize.tokenizer import MODEL, QUANTIZER
-from duologue.tokenize.windows import joined, units_of
+from duologue.tokenize.windows import WINDOW_S, joined, units_of
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Batches that are under way on a GPU while the next ones are cut.
@@ -65,19 +65,26 @@ class HubertTokenizer:
         quantizer: of its features.
         identity: what the units depend on.
         batch: as for `BatchedNetwork`.
+        window_s: length of a window in seconds, at most `SPAN_S`; another than `WINDOW_S` for comparisons.
     """
 
     sample_rate = SAMPLE_RATE
 
     def __init__(
-        self, network: Hubert, quantizer: Quantizer, identity: Mapping[str, Any], batch: int | None = None
+        self,
+        network: Hubert,
+        quantizer: Quantizer,
+        identity: Mapping[str, Any],
+        batch: int | None = None,
+        window_s: int = WINDOW_S,
     ) -> None:
         self.identity = identity
         self.rate = network.architecture.rate
         self.vocabulary = quantizer.units
         self._shape = network.architecture
         self._quantizer = quantizer
-        self._batched = BatchedNetwork(network, batch)
+        self._window_s = window_s
+        self._batched = BatchedNetwork(network, batch, window_s)
 
     @classmethod
     def load(
@@ -88,6 +95,7 @@ class HubertTokenizer:
         device: torch.device | str | None = None,
         precision: str | None = None,
         batch: int | None = None,
+        window_s: int = WINDOW_S,
     ) -> HubertTokenizer:
         """Load the tokenizer that `import_tokenizer` wrote into `directory`, with its `tokenizer.json` read.
 
@@ -97,6 +105,7 @@ class HubertTokenizer:
             device: None: a GPU that no other process has taken if there is one, else the CPU.
             precision: another than the tokenizer's own, for comparisons.
             batch: as for `BatchedNetwork`.
+            window_s: another length of a window than the tokenizer's own, for comparisons.
 
         Raises:
             UserError: a file is missing, damaged, or not the one that `tokenizer.json` names.
@@ -122,7 +131,7 @@ class HubertTokenizer:
             raise UserError(
                 f"the tokenizer cannot be read ({error})", where=directory, hint="Import it again"
             ) from error
-        return cls(network, quantizer, identity, batch)
+        return cls(network, quantizer, identity, batch, window_s)
 
     def encode(self, recordings: Iterable[Iterable[np.ndarray]]) -> Iterator[np.ndarray | Unusable]:
         """Encode recordings; see `Tokenizer.encode`."""
@@ -158,7 +167,7 @@ class HubertTokenizer:
         for blocks in recordings:
             recording = _Recording()
             waiting.append(recording)
-            cutter = Cutter(self._shape, self._batched.network.device)
+            cutter = Cutter(self._shape, self._batched.network.device, self._window_s)
             try:
                 for block in blocks:
                     if not recording.channels:

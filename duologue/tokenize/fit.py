@@ -59,6 +59,40 @@ class _Reservoir:
         return self._rows[:, 1 : 1 + DIMENSIONS], self._rows[:, 1 + DIMENSIONS :]
 
 
+def check_enough(points: np.ndarray, units: int) -> None:
+    """Refuse to find more units than there are points, `[n, d]`.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if len(points) < units:
+        raise UserError(
+            f"the audio has {len(points)} different frames, fewer than the {units} units asked for",
+            hint="Give more audio, or fewer --units",
+        )
+
+
+def clustered(points: np.ndarray, units: int, seed: int) -> np.ndarray:
+    """Return the centroids, `[units, d]`, that k-means finds among points `[n, d]`; the same ones every time."""
+    kmeans = MiniBatchKMeans(
+        n_clusters=units, batch_size=10_000, n_init=3, max_iter=100, reassignment_ratio=0.0, random_state=seed
+    )
+    # One thread: sums of several threads come out differently each time.
+    with threadpool_limits(1):
+        return kmeans.fit(points).cluster_centers_
+
+
+def usage(counts: np.ndarray) -> dict[str, Any]:
+    """Return how units are used: how many different ones, and their perplexity.
+
+    Args:
+        counts: int `[units]`, frames of each unit.
+    """
+    shares = counts[counts > 0] / counts.sum()
+    perplexity = float(np.exp(-(shares * np.log(shares)).sum()))
+    return {"units_used": int((counts > 0).sum()), "perplexity": round(perplexity, 3)}
+
+
 def fit(
     channels: Iterable[np.ndarray], directory: Path, *, units: int = 500, seed: int = 0, frames: int = 200_000
 ) -> dict[str, Any]:
@@ -84,30 +118,16 @@ def fit(
     for channel in channels:
         reservoir.add(channel)
     points, spectra = reservoir.result()
-    if len(points) < units:
-        raise UserError(
-            f"the audio has {len(points)} different frames, fewer than the {units} units asked for",
-            hint="Give more audio, or fewer --units",
-        )
+    check_enough(points, units)
     silence = _whole(features, np.zeros(HOP * 4, np.float32))[1:2]
-    kmeans = MiniBatchKMeans(
-        n_clusters=units - 1, batch_size=10_000, n_init=3, max_iter=100, reassignment_ratio=0.0, random_state=seed
-    )
-    # One thread: sums of several threads come out differently each time.
+    centroids = np.concatenate([silence, clustered(points, units - 1, seed)]).astype(np.float32)
     with threadpool_limits(1):
-        centroids = np.concatenate([silence, kmeans.fit(points).cluster_centers_]).astype(np.float32)
         assigned = nearest(points, centroids.astype(np.float64))
     counts = np.bincount(assigned, minlength=units)
     means = np.full((units, _SPECTRUM), np.log(1e-5))
     for unit in np.flatnonzero(counts[1:]) + 1:
         means[unit] = spectra[assigned == unit].mean(axis=0)
-    shares = counts[counts > 0] / len(points)
-    report = {
-        "frames": len(points),
-        "seed": seed,
-        "units_used": int((counts > 0).sum()),
-        "perplexity": round(float(np.exp(-(shares * np.log(shares)).sum())), 3),
-    }
+    report = {"frames": len(points), "seed": seed, **usage(counts)}
     quantizer = save({"centroids": centroids})
     identity = {
         "kind": "mfcc-kmeans",

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import numpy as safe_numpy
 from safetensors import torch as safe_torch
 
 from duologue.errors import UserError
 from duologue.formats.publish import write_bytes
-from duologue.tokenize.architecture import SAMPLE_RATE
+from duologue.tokenize.architecture import SAMPLE_RATE, Architecture
 from duologue.tokenize.checkpoints import read_checkpoint
 from duologue.tokenize.directory import make_ready
 from duologue.tokenize.encoder import PRECISIONS
@@ -50,6 +53,46 @@ def import_tokenizer(
     Raises:
         UserError: an option is out of range, a file cannot be used, the two don't fit, or `out` holds something.
     """
+    model = read_model(checkpoint, layer, precision)
+    units = read_quantizer(Path(quantizer))
+    if units.width != model.architecture.dim:
+        raise UserError(
+            f"the quantizer has {units.width} numbers a centroid, the model {model.architecture.dim} a frame",
+            where=quantizer,
+            hint="Give the quantizer that was made for this model",
+        )
+    make_ready(out)
+    origin = {"quantizer": units.name, "quantizer_sha256": units.sha256}
+    return write_tokenizer(out, model, units.units, units.about, units.tensors, origin=origin)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as far as it is needed.
+
+    Attributes:
+        architecture: with `layer` layers.
+        layer: whose output is quantized, counted from 1.
+        normalise: whether it wants audio of mean 0 and variance 1.
+        precision: of its computation.
+        tensors: float32, by the names of `Architecture.tensors`.
+        origin: what it was read from.
+    """
+
+    architecture: Architecture
+    layer: int
+    normalise: bool
+    precision: str
+    tensors: Mapping[str, torch.Tensor]
+    origin: Mapping[str, Any]
+
+
+def read_model(checkpoint: str, layer: int, precision: str = "float32") -> Model:
+    """Read the first layers of a checkpoint; see `import_tokenizer`.
+
+    Raises:
+        UserError: an option is out of range, or the checkpoint cannot be used.
+    """
     if precision not in PRECISIONS:
         raise UserError(f"--precision is {' or '.join(PRECISIONS)}, not {precision!r}", hint="Correct the option")
     if layer < 1:
@@ -65,41 +108,66 @@ def import_tokenizer(
             where=checkpoint,
             hint="Give the --layer that the quantizer was made for",
         )
-    units = read_quantizer(Path(quantizer))
-    if units.width != source.architecture.dim:
-        raise UserError(
-            f"the quantizer has {units.width} numbers a centroid, the model {source.architecture.dim} a frame",
-            where=quantizer,
-            hint="Give the quantizer that was made for this model",
-        )
     with foreign(path):
-        model = safe_torch.save(native(source.state, source.architecture, layer))
-    make_ready(out)
-    quantized = safe_numpy.save(dict(units.tensors))
+        tensors = native(source.state, source.architecture, layer)
+    origin = {
+        "checkpoint": source.name if Path(checkpoint).exists() else checkpoint,
+        "checkpoint_sha256": source.sha256,
+        "format": source.format,
+    }
+    architecture = replace(source.architecture, layers=layer)
+    return Model(architecture, layer, source.normalise, precision, tensors, origin)
+
+
+def write_tokenizer(
+    out: Path,
+    model: Model,
+    vocabulary: int,
+    quantizer: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    *,
+    origin: Mapping[str, Any] | None = None,
+    fit: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write a tokenizer's directory, made ready before.
+
+    Args:
+        out: the directory.
+        model: its network.
+        vocabulary: number of different units.
+        quantizer: what `tokenizer.json` says of the quantizer.
+        tensors: of the quantizer.
+        origin: what the quantizer was read from.
+        fit: how it was fitted.
+
+    Returns:
+        The content of `tokenizer.json`.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    network = safe_torch.save(dict(model.tensors))
+    quantized = safe_numpy.save(dict(tensors))
     identity = {
         "kind": "hubert",
-        "rate": source.architecture.rate,
+        "rate": model.architecture.rate,
         "sample_rate": SAMPLE_RATE,
-        "vocabulary": units.units,
-        "layer": layer,
-        "normalise": source.normalise,
-        "precision": precision,
-        "architecture": replace(source.architecture, layers=layer).to_dict(),
-        "quantizer": dict(units.about),
-        "model_sha256": hashlib.sha256(model).hexdigest(),
+        "vocabulary": vocabulary,
+        "layer": model.layer,
+        "normalise": model.normalise,
+        "precision": model.precision,
+        "architecture": model.architecture.to_dict(),
+        "quantizer": dict(quantizer),
+        "model_sha256": hashlib.sha256(network).hexdigest(),
         "quantizer_sha256": hashlib.sha256(quantized).hexdigest(),
         "resampler": "soxr HQ",
         "window": POLICY,
     }
-    origin = {
-        "checkpoint": source.name if Path(checkpoint).exists() else checkpoint,
-        "checkpoint_sha256": source.sha256,
-        "quantizer": units.name,
-        "quantizer_sha256": units.sha256,
-        "format": source.format,
-    }
-    about = {"kind": identity["kind"], "format": 1, "identity": identity, "origin": origin}
-    write_bytes(out / MODEL, model)
+    about: dict[str, Any] = {"kind": identity["kind"], "format": 1, "identity": identity}
+    about["origin"] = {**model.origin, **(origin or {})}
+    if fit is not None:
+        about["fit"] = dict(fit)
+    write_bytes(out / MODEL, network)
     write_bytes(out / QUANTIZER, quantized)
     write_bytes(out / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
     return about

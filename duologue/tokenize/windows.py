@@ -30,19 +30,19 @@ def units_of(samples: int, hop: int) -> int:
     return -(-samples // hop)
 
 
-def window_frames(rate: int) -> int:
+def window_frames(rate: int, window_s: int = WINDOW_S) -> int:
     """Return how many frames a window has at so many frames a second."""
-    return WINDOW_S * rate
+    return window_s * rate
 
 
-def window_step(rate: int) -> int:
+def window_step(rate: int, window_s: int = WINDOW_S) -> int:
     """Return how many frames after a window the next one starts: the context is on both sides."""
-    return window_frames(rate) - 2 * round(CONTEXT_S * rate)
+    return window_frames(rate, window_s) - 2 * round(CONTEXT_S * rate)
 
 
-def short_frames(frames: int, rate: int) -> int:
+def short_frames(frames: int, rate: int, window_s: int = WINDOW_S) -> int:
     """Return the length, in frames, of the window for a recording of so few frames that it fits one."""
-    longest = window_frames(rate)
+    longest = window_frames(rate, window_s)
     return min(length for i in range(_HALVINGS + 1) if (length := -(-longest // 2**i)) >= frames)
 
 

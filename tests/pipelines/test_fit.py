@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from duologue.pipelines.tokenize import tokenize
 from duologue.tokenize.mfcc import QUANTIZER
 from duologue.tokenize.tokenizer import ABOUT, load_tokenizer
 from tests.pipelines.comparing import contents
+from tests.tokenize.making import hubert, save_hugging_face
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +109,54 @@ def test_what_an_interrupted_fit_left_is_made_whole(
     (tmp_path / f".tmp-0123-{ABOUT}").write_text("{")
     fit_tokenizer(recordings, tmp_path, units=10)
     assert contents(tmp_path) == contents(fitted[0])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_hugging_face(hubert("25 Hz"), tmp_path_factory.mktemp("hubert") / "model"))
+
+
+def test_units_are_found_among_the_features_of_a_hubert_layer(
+    recordings: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = fit_tokenizer(recordings, tmp_path / "tokenizer", checkpoint=checkpoint, layer=2, units=8)
+    assert (report["recordings"], report["left_out"]) == (3, 3)
+    assert 1 < report["perplexity"] <= report["units_used"] <= 8
+    assert "left out: nan.wav: " in capsys.readouterr().err
+    about = json.loads((tmp_path / "tokenizer" / ABOUT).read_bytes())
+    assert about["origin"] | {"checkpoint_sha256": ""} == {
+        "checkpoint": "model",
+        "checkpoint_sha256": "",
+        "format": "hugging-face",
+    }
+    assert about["fit"]["perplexity"] == report["perplexity"]
+    tokenize(recordings, tmp_path / "units", tokenizer=str(tmp_path / "tokenizer"))
+    card = read_card(tmp_path / "units")
+    assert card.tokenizer == about["identity"]
+    assert (card.tokenizer["layer"], card.tokenizer["rate"], card.tokenizer["vocabulary"]) == (2, 25, 8)
+    fit_tokenizer(recordings, tmp_path / "again", checkpoint=checkpoint, layer=2, units=8)
+    assert contents(tmp_path / "again") == contents(tmp_path / "tokenizer")
+
+
+def test_long_recordings_are_looked_at_in_pieces(
+    recordings: Path, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("duologue.formats.audio.BLOCK_S", 1)
+    monkeypatch.setattr("duologue.pipelines.fit._PIECE_S", 1)
+    report = fit_tokenizer(recordings, tmp_path / "tokenizer", checkpoint=checkpoint, layer=1, units=3, frames=20)
+    assert (report["frames"], report["recordings"]) == (20, 3)
+
+
+@pytest.mark.parametrize("options", [{"layer": 2}, {"checkpoint": "model"}])
+def test_checkpoint_and_layer_go_together(recordings: Path, tmp_path: Path, options: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="--checkpoint and --layer go together"):
+        fit_tokenizer(recordings, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_layer_that_the_model_lacks_is_refused_before_anything_is_made(
+    recordings: Path, checkpoint: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="there is no layer 4: the model has 3"):
+        fit_tokenizer(recordings, tmp_path / "out", checkpoint=checkpoint, layer=4)
+    assert not (tmp_path / "out").exists()
