@@ -76,7 +76,10 @@ def read_records(
                 yield from _json_lines(path, name)
             else:
                 yield from _json(path, name, is_dialogue)
-    except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowException) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        # What Arrow finds damaged in a Parquet file comes as the last two as well; the error then has no number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise UserError(
             f"the file is damaged or cut short ({error})", where=path, hint="Get or write the file again"
         ) from error

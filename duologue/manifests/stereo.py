@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import os
-import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from duologue.errors import UserError, explained
-from duologue.formats.audio import MAX_LENGTH_DIFFERENCE_S, AudioInfo, probe
+from duologue.errors import UserError
 from duologue.formats.card import Card
-from duologue.formats.fingerprint import fingerprint
 from duologue.formats.rejects import Reject, Unusable
-from duologue.manifests.schema import AudioChannel, Recording, write_manifest
-from duologue.manifests.sources import files_below, shown
-from duologue.manifests.splits import Splits, split_of
-
-_DECODED = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".aiff", ".aif", ".au", ".w64", ".rf64", ".caf")
-# Audio that is not decoded here is listed all the same, so that it shows up among the rejects.
-SUFFIXES = frozenset([*_DECODED, ".m4a", ".aac", ".wma", ".amr"])
-# How the names of two files say which side they are: channel 0, channel 1.
-MARKERS = (
-    ("agent", "caller"),
-    ("agent", "customer"),
-    ("agent", "client"),
-    ("agent", "user"),
-    ("assistant", "user"),
-    ("model", "user"),
-    ("A", "B"),
-    ("L", "R"),
-    ("left", "right"),
-    ("0", "1"),
-    ("1", "2"),
-    ("ch0", "ch1"),
-    ("ch1", "ch2"),
-    ("channel0", "channel1"),
-    ("channel1", "channel2"),
-    ("spk0", "spk1"),
-    ("spk1", "spk2"),
-    ("speaker0", "speaker1"),
-    ("speaker1", "speaker2"),
-)
-_PAIRS = {(first.lower(), second.lower()) for first, second in MARKERS}
-_MARKED = re.compile(
-    rf"(?:(?P<call>.*)[_\-. ])?(?P<side>{'|'.join(sorted({side for pair in _PAIRS for side in pair}))})",
-    re.IGNORECASE | re.DOTALL,
-)
-_HEAD = 64 * 1024
+from duologue.formats.units import Turn
+from duologue.manifests.audio_files import Call, calls_of_files, find_audio, identity, transcripts_of_files
+from duologue.manifests.audio_tables import Listed, calls_of_table, is_table, read_table, transcripts_of_row
+from duologue.manifests.schema import Recording, write_manifest
+from duologue.manifests.sources import shown
+from duologue.manifests.splits import SplitPlan, Splits, identity_of, plan_splits, split_called
+from duologue.manifests.transcripts import read_turns
 
 
 def write_recordings(
@@ -59,152 +28,132 @@ def write_recordings(
     licence: str = "unknown",
     source: str | None = None,
     splits: Splits | None = None,
+    split_by: str = "conversation",
+    transcripts: str | None = None,
 ) -> Card:
     """Write a manifest of the two-channel recordings in the sources.
 
     A file with two channels is a recording. Two files with one channel are one if they lie in one directory and
-    their names differ only in a marker of the side at the end (`MARKERS`).
+    their names differ only in a marker of the side at the end (`sides.MARKERS`), or if a table says so. Audio that a
+    table names is left to the table. Where the split isn't that of a hash, the card's totals have the plan's summary
+    under `splits`.
 
     Args:
-        sources: audio files, and directories of them (recursive).
+        sources: audio files, directories of them (recursive), and tables of recordings (`audio_tables.read_table`).
         out: the directory to write.
-        licence: of the recordings, as an SPDX identifier.
-        source: name of the corpus; the name of the directory that all sources lie in if None.
+        licence: of the recordings, as an SPDX identifier, unless a table has its own.
+        source: name of the corpus; the name of the directory that all audio lies in if None.
         splits: shares of train, valid and test; 98:1:1 if None.
+        split_by: "conversation", "speaker" (as tables name them), or a list file; see `plan_splits`. A table's own
+            column wins.
+        transcripts: the directory where `<id>.json`, `.csv`, `.stm` or `.rttm` is looked for; None for that of the
+            audio.
 
     Raises:
-        UserError: a source is missing or holds no audio file, or no recording can be used.
+        UserError: a source is missing, damaged as a whole or holds no audio file, the recordings cannot be split, or
+            none can be used.
     """
     splits = splits or Splits()
-    files = _find(sources)
-    root = Path(os.path.commonpath([path.parent for path in files]))
-    source = source or shown(root.name) or "recordings"
-    config = {"licence": licence, "source": source, "splits": str(splits), "audio": _identity(files, root)}
+    found = _find(sources, transcripts)
+    source = source or shown(found.root.name) or "recordings"
+    config = {
+        "licence": licence,
+        "source": source,
+        "splits": identity_of(split_by, splits),
+        "audio": found.identity(),
+        **({"tables": found.about_tables} if found.tables else {}),
+    }
+    totals: dict[str, Any] = {}
 
     def read() -> Iterator[Recording | Reject]:
-        for call, group in _grouped(files, root):
-            for id, outcome in _recordings(call, group, root):
-                if isinstance(outcome, Unusable):
-                    yield Reject(id, "manifest", outcome.reason, outcome.message)
-                    continue
-                audio, duration_s = outcome
-                speakers = (f"{id}:0", f"{id}:1")
-                yield Recording(id, source, split_of(id, splits), licence, duration_s, audio, speakers)
-
-    return write_manifest(out, "recordings", config, read, root=root)
-
-
-def _find(sources: Sequence[str]) -> list[Path]:
-    files: set[Path] = set()
-    for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            found = [file for file in files_below(path.resolve()) if file.suffix.lower() in SUFFIXES]
-            if not found:
-                raise UserError(
-                    "the directory holds no audio file",
-                    where=path,
-                    hint=f"Audio files end in one of {', '.join(sorted(SUFFIXES))}",
-                )
-            files.update(found)
-        elif path.is_file():
-            files.add(path.parent.resolve() / path.name)
+        calls = found.calls()
+        if split_by == "conversation":
+            plan = plan_splits((), split_by, splits)
         else:
-            raise UserError("there is no such file or directory", where=path, hint="Check the path")
-    if not files:
-        raise UserError("no source was named", hint="Name audio files or directories of them")
-    return sorted(files)
+            held = list(calls)
+            calls = iter(held)
+            by_plan = (call for call in held if isinstance(call, Call) and call.split is None)
+            plan = plan_splits(((call.id, call.speakers or ()) for call in by_plan), split_by, splits)
+            totals["splits"] = plan.summary()
+        for call in calls:
+            if isinstance(call, Reject):
+                yield call
+                continue
+            try:
+                split = _split(call, plan)
+            except Unusable as error:
+                yield Reject(call.id, "manifest", error.reason, error.message)
+                continue
+            turns, rejects = _turns(call)
+            speakers = call.speakers or (f"{call.id}:0", f"{call.id}:1")
+            yield Recording(
+                call.id, source, split, call.licence or licence, call.duration_s, call.audio, speakers, turns
+            )
+            yield from rejects
+
+    return write_manifest(out, "recordings", config, read, root=found.root, totals=totals)
 
 
-def _identity(files: Sequence[Path], root: Path) -> dict[str, Any]:
-    # Hashing whole corpora of audio would mean reading them: name, size and beginning tell files apart.
-    total = 0
-    heads = []
-    for path in files:
-        with explained(path, "reading"):
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                heads.append([_name(path, root), size, hashlib.sha256(file.read(_HEAD)).hexdigest()])
-        total += size
-    return {"files": len(files), "bytes": total, "sha256_of_heads": fingerprint(heads)}
+@dataclass(frozen=True)
+class _Found:
+    # What the sources hold. `root` is the directory that all audio lies below.
+    files: list[Path]
+    tables: list[list[Listed | Reject]]
+    about_tables: list[dict[str, Any]]
+    root: Path
+    transcripts: Path | None
+
+    def calls(self) -> Iterator[Call | Reject]:
+        yield from calls_of_files(self.files, self.root, self.transcripts or self.root)
+        for rows in self.tables:
+            yield from calls_of_table(rows, self.root, self.transcripts)
+
+    def identity(self) -> dict[str, Any]:
+        rows = [row for row in chain(*self.tables) if isinstance(row, Listed)]
+        listed = {path for row in rows for path, _ in row.sides if os.path.isfile(path)}  # noqa: PTH113
+        texts = dict.fromkeys(transcripts_of_files(self.files, self.root, self.transcripts or self.root))
+        for row in rows:
+            texts.update(dict.fromkeys(path for path, _ in transcripts_of_row(row, self.root, self.transcripts)))
+        # A transcript that a table names may be missing: that comes to light when it is read.
+        there = [path for path in texts if os.path.isfile(path)]  # noqa: PTH113
+        return identity(sorted({*self.files, *listed}), there, self.root, self.transcripts)
 
 
-def _grouped(files: Sequence[Path], root: Path) -> Iterator[tuple[str, list[tuple[Path, str]]]]:
-    # The files that may be sides of one call: the same directory and name, but for the marker at its end.
-    def call_of(path: Path) -> tuple[str, str, bool]:
-        match = _MARKED.fullmatch(path.stem)
-        return str(path.parent), (match["call"] or "") if match else path.stem, bool(match)
-
-    def side_of(path: Path) -> str:
-        match = _MARKED.fullmatch(path.stem)
-        return match["side"].lower() if match else ""
-
-    ordered = sorted(files, key=lambda path: (call_of(path), path))
-    for (parent, call, _), group in itertools.groupby(ordered, call_of):
-        yield _name(Path(parent, call), root), [(path, side_of(path)) for path in group]
-
-
-_Outcome = tuple[tuple[AudioChannel, AudioChannel], float] | Unusable
-
-
-def _recordings(call: str, group: Sequence[tuple[Path, str]], root: Path) -> Iterator[tuple[str, _Outcome]]:
-    mono: list[tuple[Path, str, AudioInfo]] = []
-    for path, side in group:
-        info = _probed(path, root)
-        if isinstance(info, Unusable):
-            yield _id(path, root), info
-        elif info.channels == 1:
-            mono.append((path, side, info))
-        else:
-            name = path.relative_to(root).as_posix()
-            yield _id(path, root), ((AudioChannel(name, 0), AudioChannel(name, 1)), info.duration_s)
-    sides = tuple(side for _, side, _ in mono)
-    if sides in _PAIRS or sides[::-1] in _PAIRS:
-        first, second = mono if sides in _PAIRS else mono[::-1]
-        yield call, _paired(first, second, root)
-        return
-    for path, _, _ in mono:
-        others = ", ".join(other.name for other, _, _ in mono if other != path)
-        why = f"its other side may be any of {others}" if others else "no usable file is its other side"
-        yield _id(path, root), Unusable("mono", f"{path.name} has one channel, and {why}")
-
-
-def _probed(path: Path, root: Path) -> AudioInfo | Unusable:
-    try:
-        str(path.relative_to(root)).encode()
-        info = probe(path)
-    except UnicodeEncodeError:
-        return Unusable("bad_name", f"the name {shown(path.name)} is not UTF-8")
-    except Unusable as error:
-        return error
-    if info.channels > 2:
-        return Unusable("too_many_channels", f"{path.name} has {info.channels} channels; a recording has two")
-    return info
-
-
-def _paired(first: tuple[Path, str, AudioInfo], second: tuple[Path, str, AudioInfo], root: Path) -> _Outcome:
-    (path0, _, info0), (path1, _, info1) = first, second
-    if info0.sample_rate != info1.sample_rate:
-        return Unusable(
-            "rate_mismatch",
-            f"{path0.name} has {info0.sample_rate} Hz and {path1.name} has {info1.sample_rate} Hz",
-        )
-    if abs(info0.duration_s - info1.duration_s) > MAX_LENGTH_DIFFERENCE_S:
-        return Unusable(
-            "length_mismatch",
-            f"{path0.name} lasts {info0.duration_s:.2f} s and {path1.name} {info1.duration_s:.2f} s",
-        )
-    audio = (
-        AudioChannel(path0.relative_to(root).as_posix(), 0),
-        AudioChannel(path1.relative_to(root).as_posix(), 0),
+def _find(sources: Sequence[str], transcripts: str | None) -> _Found:
+    if not sources:
+        raise UserError("no source was named", hint="Name audio files, directories of them, or tables")
+    directory = None if transcripts is None else Path(transcripts)
+    if directory is not None and not directory.is_dir():
+        raise UserError("there is no such directory", where=directory, hint="Name the directory of the transcripts")
+    tables = [read_table(Path(name)) for name in sources if is_table(name)]
+    listed = {path for rows, _ in tables for row in rows if isinstance(row, Listed) for path, _ in row.sides}
+    files = [path for path in find_audio(name for name in sources if not is_table(name)) if path not in listed]
+    folders = {path.parent for path in chain(files, listed)}
+    if not folders:
+        raise UserError("the tables name no recording", where=sources[0], hint="Give them a row for each recording")
+    return _Found(
+        files,
+        [rows for rows, _ in tables],
+        [about for _, about in tables],
+        Path(os.path.commonpath(folders)),
+        None if directory is None else directory.resolve(),
     )
-    return audio, max(info0.duration_s, info1.duration_s)
 
 
-def _id(path: Path, root: Path) -> str:
-    return _name(path.with_suffix(""), root)
+def _split(call: Call, plan: SplitPlan) -> str:
+    if call.split is None:
+        return plan.of(call.id)
+    split = split_called(call.split)
+    if split is None:
+        raise Unusable("no_split", f"the table's split {call.split[:40]!r} is none of train, valid and test")
+    return split
 
 
-def _name(path: Path, root: Path) -> str:
-    relative = path.relative_to(root).as_posix()
-    return shown(root.name if relative == "." else relative)
+def _turns(call: Call) -> tuple[tuple[Turn, ...], list[Reject]]:
+    turns: list[Turn] = []
+    rejects: list[Reject] = []
+    for path, channel in call.transcripts:
+        read, left = read_turns(path, call.id, call.duration_s, speakers=call.speakers or (), channel=channel)
+        turns += read
+        rejects += left
+    return tuple(sorted(turns, key=lambda turn: (turn.start_s, turn.end_s, turn.channel))), rejects

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -13,7 +14,8 @@ from duologue.errors import UserError
 from duologue.formats.audio import read_channels
 from duologue.formats.rejects import read_rejects
 from duologue.manifests.schema import AudioChannel, Manifest, Recording
-from duologue.manifests.stereo import MARKERS, write_recordings
+from duologue.manifests.sides import MARKERS
+from duologue.manifests.stereo import write_recordings
 
 
 def write(path: Path, channels: int = 1, samples: int = 800, rate: int = 8000) -> Path:
@@ -178,3 +180,89 @@ def test_bundled_call_is_a_recording_with_both_sides_active(tmp_path):
     active = np.sqrt((frames**2).mean(axis=2)) > 0.005
     assert (active.mean(axis=1) > 0.3).all()
     assert active.all(axis=0).mean() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "subtype"),
+    [
+        ("c.wav", "WAV", "ULAW"),
+        ("c.wav", "WAV", "ALAW"),
+        ("c.mp3", "MP3", "MPEG_LAYER_III"),
+        ("c.opus", "OGG", "OPUS"),
+        ("c.ogg", "OGG", "VORBIS"),
+        ("c.sph", "NIST", "ULAW"),
+        # The first bytes say what a file is, whatever it is called.
+        ("c.mp3", "FLAC", "PCM_16"),
+    ],
+)
+def test_stereo_files_of_every_coding_are_recordings(tmp_path, name, format, subtype):
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, (16_000, 2))
+    soundfile.write(tmp_path / name, noise, 8000, format=format, subtype=subtype)
+    write_recordings([str(tmp_path)], tmp_path / "out")
+    (row,) = rows(tmp_path / "out")
+    assert row.duration_s == pytest.approx(2.0, abs=0.2)
+    assert [side.channel for side in row.audio] == [0, 1]
+
+
+def said(*channels: int | None) -> str:
+    turns = [{"channel": channel, "start": n / 100, "end": n / 100 + 0.01} for n, channel in enumerate(channels)]
+    return json.dumps([{**turn, "text": f"turn {n}"} for n, turn in enumerate(turns)])
+
+
+def test_transcripts_beside_the_audio_give_turns(tmp_path):
+    write(tmp_path / "in" / "stereo.wav", channels=2)
+    (tmp_path / "in" / "stereo.json").write_text(said(0, 1))
+    for side in "AB":
+        write(tmp_path / "in" / f"whole_{side}.wav")
+        write(tmp_path / "in" / f"sides_{side}.wav")
+        # A transcript of one side needs no labels.
+        (tmp_path / "in" / f"sides_{side}.json").write_text(said(None))
+    (tmp_path / "in" / "whole.csv").write_text("start,end,channel,text\n0.02,0.03,1,second\n0.01,0.02,0,first\n")
+    # Words go before mere times.
+    (tmp_path / "in" / "whole.rttm").write_text("SPEAKER whole 1 0 0.01 <NA> <NA> A <NA> <NA>\n")
+    write_recordings([str(tmp_path / "in")], tmp_path / "out")
+    assert {row.id: [(turn.channel, turn.text) for turn in row.turns] for row in rows(tmp_path / "out")} == {
+        "stereo": [(0, "turn 0"), (1, "turn 1")],
+        "sides": [(0, "turn 0"), (1, "turn 0")],
+        "whole": [(0, "first"), (1, "second")],
+    }
+    assert read_rejects(tmp_path / "out") == []
+
+
+def test_transcripts_may_lie_in_a_directory_of_their_own(tmp_path):
+    write(tmp_path / "audio" / "x" / "c.wav", channels=2)
+    write(tmp_path / "audio" / "d.wav", channels=2)
+    (tmp_path / "said" / "x").mkdir(parents=True)
+    (tmp_path / "said" / "x" / "c.json").write_text(said(1))
+    (tmp_path / "audio" / "d.json").write_text(said(0))
+    write_recordings([str(tmp_path / "audio")], tmp_path / "out", transcripts=str(tmp_path / "said"))
+    assert [(row.id, len(row.turns)) for row in rows(tmp_path / "out")] == [("d", 0), ("x/c", 1)]
+    with pytest.raises(UserError, match="there is no such directory"):
+        write_recordings([str(tmp_path / "audio")], tmp_path / "out2", transcripts=str(tmp_path / "no"))
+
+
+def test_recording_with_a_useless_transcript_stays_and_the_rejects_say_so(tmp_path):
+    write(tmp_path / "c.wav", channels=2)
+    (tmp_path / "c.json").write_text('{"made": "by something else"}')
+    card = write_recordings([str(tmp_path)], tmp_path / "out")
+    assert card.totals == {"inputs": 1, "samples": 1, "rejects": 0}
+    assert card.rejects == {"turn:bad_transcript": 1}
+
+
+def test_changed_transcript_is_another_manifest(tmp_path):
+    write(tmp_path / "in" / "c.wav", channels=2)
+    (tmp_path / "in" / "c.json").write_text(said(0))
+    write_recordings([str(tmp_path / "in")], tmp_path / "out")
+    (tmp_path / "in" / "c.json").write_text(said(1))
+    with pytest.raises(UserError, match="made from other inputs or settings"):
+        write_recordings([str(tmp_path / "in")], tmp_path / "out")
+
+
+def test_list_decides_the_splits_of_files(tmp_path):
+    for name in "abc":
+        write(tmp_path / "in" / f"{name}.wav", channels=2)
+    (tmp_path / "list").write_text("a test\nb train\n")
+    card = write_recordings([str(tmp_path / "in")], tmp_path / "out", split_by=str(tmp_path / "list"))
+    assert [(row.id, row.split) for row in rows(tmp_path / "out")] == [("a", "test"), ("b", "train")]
+    assert reasons(tmp_path / "out") == {"c": "no_split"}
+    assert card.totals["splits"]["unlisted"] == 1
