@@ -13,9 +13,14 @@ def _digest(parts: tuple[str | int, ...], size: int) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=size).digest()
 
 
+def integer(*parts: str | int) -> int:
+    """Return a number in [0, 2^64), decided by `parts` alone."""
+    return int.from_bytes(_digest(parts, 8), "big")
+
+
 def uniform(*parts: str | int) -> float:
     """Return a number in [0, 1) with 53 random bits, decided by `parts` alone."""
-    return (int.from_bytes(_digest(parts, 8), "big") >> 11) * 2.0**-53
+    return (integer(*parts) >> 11) * 2.0**-53
 
 
 def generator(*parts: str | int) -> np.random.Generator:

@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from duologue.formats.fingerprint import canonical_json
 from duologue.formats.publish import write_bytes
 from duologue.formats.rejects import REJECTS, Reject, count_by_reason, write_rejects
 from duologue.formats.shards import ShardWriter
+from duologue.formats.turntaking import added
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.locks import locked
 from duologue.pipelines.sidecars import Partition, Sidecar, file_name, read_sidecar
@@ -35,12 +36,14 @@ class Output:
         members: extension to bytes, for each kind of shard: {"units": {...}, "audio": {...}}.
         amounts: what is summed over the shard, such as {"seconds": 12.5}.
         licences: of what went into it.
+        checks: what was measured on it, of which the sums go into the card (`turntaking.added`).
     """
 
     key: str
     members: Mapping[str, Mapping[str, bytes]]
     amounts: Mapping[str, float]
     licences: Sequence[str] = ()
+    checks: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Station(Protocol):
@@ -90,6 +93,7 @@ class _Commit:
         licences: set[str] = set()
         writers: dict[str, ShardWriter] = {}
         samples = 0
+        checks: dict[str, Any] = {}
         with ExitStack() as stack:
             for output in self.station.outputs(partition):
                 if isinstance(output, Reject):
@@ -103,6 +107,8 @@ class _Commit:
                 samples += 1
                 amounts.update(output.amounts)
                 licences.update(output.licences)
+                if output.checks:
+                    checks = added([checks, output.checks])
         sidecar = Sidecar(
             self.fingerprint,
             partition,
@@ -111,6 +117,7 @@ class _Commit:
             {name: round(amount, 6) for name, amount in sorted(amounts.items())},
             sorted(licences),
             rejects,
+            checks,
         )
         if samples + sidecar.rejected != partition.stop - partition.start:
             raise AssertionError(f"{partition}: {samples} samples and {sidecar.rejected} rejects")
@@ -221,6 +228,7 @@ def _summed(
     sums: Counter[str] = Counter()
     for sidecar in sidecars:
         sums.update(sidecar.amounts)
+    checks = added(sidecar.checks for sidecar in sidecars if sidecar.checks)
     shards = [
         {**sidecar.shards[stem], **(sidecar.amounts if stem == stems[0] else {})}
         for stem in stems
@@ -235,6 +243,7 @@ def _summed(
             "samples": samples,
             "rejects": rejected,
             **{name: round(amount, 6) for name, amount in sorted(sums.items())},
+            **({"checks": checks} if checks else {}),
         },
         licences=sorted({*card.licences, *(name for sidecar in sidecars for name in sidecar.licences)}),
     )

@@ -36,6 +36,7 @@ class Sidecar:
     amounts: dict[str, float] = field(default_factory=dict)
     licences: list[str] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    checks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rejected(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +19,9 @@ from duologue.pipelines.feeding import ahead, threads
 from duologue.pipelines.partitions import Output
 from duologue.pipelines.sidecars import Partition
 from duologue.pipelines.units import encoded, make_units, resolved, tokenizer_of, unit_output
+from duologue.tokenize import activity
+from duologue.tokenize.checks import AudioChecks, ChecksResult
+from duologue.tokenize.thresholds import DEFAULTS, Thresholds, refusal
 from duologue.tokenize.tokenizer import Tokenizer, read_about
 
 ROWS_PER_SHARD = 16
@@ -51,18 +54,25 @@ def recording_blocks(recording: Recording, root: Path, sample_rate: int) -> Iter
 class _Take:
     """A recording on its way to the tokenizer, with what is noted of its audio as it passes."""
 
-    def __init__(self, recording: Recording, blocks: Iterator[np.ndarray], flac: FlacWriter | None) -> None:
+    def __init__(self, recording: Recording, root: Path, rate: int, *, keep_audio: bool, check: bool) -> None:
         self.recording = recording
         self.samples = 0
-        self.flac = flac
-        self._blocks = blocks
+        self.flac = FlacWriter(len(recording.audio), rate) if keep_audio else None
+        self.checks: ChecksResult | None = None
+        self._blocks = recording_blocks(recording, root, rate)
+        self._check = check
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        checks = AudioChecks() if self._check else None
         for block in self._blocks:
             self.samples += block.shape[1]
             if self.flac is not None:
                 self.flac.add(block)
+            if checks is not None:
+                checks.add(block)
             yield block
+        if checks is not None:
+            self.checks = checks.result(self.recording.turns)
 
 
 def _sentences(recording: Recording, rate: int, frames: int) -> Iterator[Sentence]:
@@ -87,6 +97,7 @@ def _sample(take: _Take, units: np.ndarray, tokenizer: Tokenizer) -> UnitSample:
         sentences=tuple(_sentences(recording, tokenizer.rate, units.shape[1])),
         units=units,
         about=recording.about,
+        checks={} if take.checks is None else take.checks.as_dict(),
     )
 
 
@@ -97,6 +108,7 @@ class Tokenize:
     manifest: Path
     tokenizer: str
     keep_audio: bool
+    thresholds: Thresholds | None
     name: str = "tokenize"
     unit: str = "recordings"
 
@@ -111,19 +123,26 @@ class Tokenize:
         takes = self._takes(partition, tokenizer.sample_rate)
         reading: Iterator[tuple[_Take, Iterator[np.ndarray]]] = ahead(takes, threads())
         for (take, _), units in encoded(reading, itemgetter(1), tokenizer):
-            if isinstance(units, Unusable):
-                yield Reject(take.recording.id, self.name, units.reason, units.message)
+            refused = units if isinstance(units, Unusable) else self._refused(take)
+            if refused is not None:
+                yield Reject(take.recording.id, self.name, refused.reason, refused.message)
                 continue
+            assert isinstance(units, np.ndarray)
             flac = None if take.flac is None else take.flac.finish()
-            yield unit_output(_sample(take, units, tokenizer), flac)
+            output = unit_output(_sample(take, units, tokenizer), flac)
+            yield output if take.checks is None else replace(output, checks=take.checks.summary())
+
+    def _refused(self, take: _Take) -> Unusable | None:
+        if take.checks is None or self.thresholds is None:
+            return None
+        return refusal(take.checks, self.thresholds)
 
     def _takes(self, partition: Partition, rate: int) -> Iterator[_Take]:
         manifest = Manifest(self.manifest)
         root = manifest.root
         for row in manifest.rows(partition.start, partition.stop):
             assert isinstance(row, Recording)
-            flac = FlacWriter(len(row.audio), rate) if self.keep_audio else None
-            yield _Take(row, recording_blocks(row, root, rate), flac)
+            yield _Take(row, root, rate, keep_audio=self.keep_audio, check=self.thresholds is not None)
 
 
 def tokenize(
@@ -132,6 +151,7 @@ def tokenize(
     *,
     tokenizer: str = "embedded",
     keep_audio: bool = False,
+    thresholds: Thresholds | None = DEFAULTS,
     rows_per_shard: int = ROWS_PER_SHARD,
     workers: int = 1,
     flags: Sequence[str] = (),
@@ -144,6 +164,7 @@ def tokenize(
         out: the unit set's directory.
         tokenizer: a tokenizer's directory, or "embedded".
         keep_audio: write the audio too, at the tokenizer's rate, as FLAC in `audio-NNNNN.tar`.
+        thresholds: of the audio checks, by which recordings are rejected; None: nothing is checked.
         rows_per_shard: recordings in a shard.
         workers: processes on this machine.
         flags: Beam's own flags.
@@ -159,12 +180,20 @@ def tokenize(
             where=manifest,
             hint="Use `duologue synthesize` for it",
         )
+    identity = read_about(tokenizer)["identity"]
+    checks = None if thresholds is None else {"activity": activity.identity(), "thresholds": asdict(thresholds)}
+    if checks and identity["sample_rate"] != activity.SAMPLE_RATE:
+        raise UserError(
+            f"the tokenizer takes {identity['sample_rate']} Hz, the audio checks {activity.SAMPLE_RATE} Hz",
+            where=tokenizer,
+            hint="Use a 16 kHz tokenizer, or --no-checks",
+        )
     return make_units(
-        Tokenize(manifest.resolve(), resolved(tokenizer), keep_audio),
+        Tokenize(manifest.resolve(), resolved(tokenizer), keep_audio, thresholds),
         recordings,
-        read_about(tokenizer)["identity"],
+        identity,
         out,
-        {"keep_audio": keep_audio},
+        {"keep_audio": keep_audio, "checks": checks},
         rows_per_shard=rows_per_shard,
         workers=workers,
         flags=flags,
