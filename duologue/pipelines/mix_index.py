@@ -37,6 +37,9 @@ VISIT = np.dtype(
 )
 
 
+_ARRAYS = ("visits", "lengths", "tagged", "dialogues", "others")
+
+
 @dataclass(frozen=True)
 class UnitShard:
     """A shard of a source of the mix: numbers of the source and of the shard in it, and its file."""
@@ -58,16 +61,16 @@ class ShardIndex:
         visits: `VISIT` `[n]`, in the shard's order, epoch by epoch within a dialogue.
         lengths: unsigned int `[atoms]`, tokens of all atoms of all visits, one behind the other.
         tagged: bool `[atoms]`, whether each begins with a speaker's tag.
-        others: dialogues of other splits.
-        dialogues: dialogues of the split that is mixed.
-        rejects: dialogues of it that have nothing to give to this stage.
+        dialogues: uint64 `[n]`, hashes of the dialogues of the split that is mixed.
+        others: uint64 `[n]`, hashes of the dialogues of other splits.
+        rejects: dialogues of the split that have nothing to give to this stage.
     """
 
     visits: np.ndarray
     lengths: np.ndarray
     tagged: np.ndarray
-    dialogues: int
-    others: int
+    dialogues: np.ndarray
+    others: np.ndarray
     rejects: tuple[Reject, ...]
 
 
@@ -141,14 +144,16 @@ def index_shard(shard: UnitShard, settings: MixSettings, vocabulary: Vocabulary,
     lengths: list[np.ndarray] = []
     tagged: list[np.ndarray] = []
     rejects: list[Reject] = []
-    dialogues = others = atoms = 0
+    dialogues: list[int] = []
+    others: list[int] = []
+    atoms = 0
     shares = None if settings.synchronous else settings.shares()
     for sample in read_shard(shard.path):
         dialogue = read_sample(sample, shard.path)
         if dialogue.split != settings.split:
-            others += 1
+            others.append(seeds.integer(dialogue.source, dialogue.id))
             continue
-        dialogues += 1
+        dialogues.append(seeds.integer(dialogue.source, dialogue.id))
         if not settings.synchronous and not dialogue.sentences:
             rejects.append(
                 Reject(
@@ -179,8 +184,8 @@ def index_shard(shard: UnitShard, settings: MixSettings, vocabulary: Vocabulary,
         np.array(visits, VISIT),
         every.astype(np.min_scalar_type(int(every.max(initial=0)))),
         np.concatenate([np.zeros(0, bool), *tagged]),
-        dialogues,
-        others,
+        np.array(dialogues, np.uint64),
+        np.array(others, np.uint64),
         tuple(rejects),
     )
 
@@ -204,10 +209,7 @@ class WriteIndex:
         rejects = [[reject.id, reject.station, reject.reason, reject.message] for reject in index.rejects]
         np.savez(
             buffer,
-            visits=index.visits,
-            lengths=index.lengths,
-            tagged=index.tagged,
-            counts=np.array([index.dialogues, index.others]),
+            **{name: getattr(index, name) for name in _ARRAYS},
             rejects=np.array(rejects, dtype=str).reshape(-1, 4),
         )
         write_bytes(path, buffer.getvalue())
@@ -216,6 +218,5 @@ class WriteIndex:
 def read_index(path: Path) -> ShardIndex:
     """Read what `WriteIndex` wrote."""
     with np.load(path, allow_pickle=False) as content:
-        dialogues, others = content["counts"].tolist()
         rejects = tuple(Reject(*row) for row in content["rejects"].tolist())
-        return ShardIndex(content["visits"], content["lengths"], content["tagged"], dialogues, others, rejects)
+        return ShardIndex(**{name: content[name] for name in _ARRAYS}, rejects=rejects)

@@ -63,9 +63,10 @@ def plan(shards: Sequence[UnitShard], directory: Path, settings: MixSettings) ->
     Only numbers pass through here: for each dialogue where it is, and how its tokens can be cut.
 
     Raises:
-        UserError: there is nothing to mix, or a sequence cannot hold one chunk.
+        UserError: there is nothing to mix, a sequence cannot hold one chunk, or a dialogue is in two splits.
     """
     indexes = [read_index(directory / shard.index_name()) for shard in shards]
+    _check_splits(shards, indexes, settings.split)
     visits = np.concatenate([index.visits for index in indexes])
     index_of = np.repeat(np.arange(len(indexes)), [len(index.visits) for index in indexes])
     # Ties of 53-bit hashes are decided by the place in the input, so that the order is one in any case.
@@ -76,8 +77,8 @@ def plan(shards: Sequence[UnitShard], directory: Path, settings: MixSettings) ->
     except ValueError as error:
         raise UserError(str(error), where="--sequence-length", hint="Make the sequences longer") from error
     rejects = tuple(reject for index in indexes for reject in index.rejects)
-    dialogues = sum(index.dialogues for index in indexes)
-    others = sum(index.others for index in indexes)
+    dialogues = sum(len(index.dialogues) for index in indexes)
+    others = sum(len(index.others) for index in indexes)
     if not len(pieces):
         raise UserError(
             f"there is nothing to mix: {dialogues} dialogues of the split {settings.split!r}, of which "
@@ -95,6 +96,22 @@ def plan(shards: Sequence[UnitShard], directory: Path, settings: MixSettings) ->
         others=others,
         rejects=rejects,
     )
+
+
+def _check_splits(shards: Sequence[UnitShard], indexes: Sequence[ShardIndex], split: str) -> None:
+    own, other = (np.concatenate([getattr(index, name) for index in indexes]) for name in ("dialogues", "others"))
+    both = np.intersect1d(own, other)
+    if len(both):
+        sets = {
+            shard.path.parent.name
+            for shard, index in zip(shards, indexes, strict=True)
+            if np.isin(both, index.dialogues).any() or np.isin(both, index.others).any()
+        }
+        raise UserError(
+            f"{len(both)} dialogues are in the split {split!r} of one unit set and in another split of another",
+            where=", ".join(sorted(sets)),
+            hint="Make their manifests with the same splits (`--splits`, `--split`), and the unit sets again",
+        )
 
 
 def _packed(
