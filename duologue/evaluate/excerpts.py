@@ -11,6 +11,7 @@ import soundfile as sf
 
 from duologue.errors import UserError
 from duologue.evaluate.artefacts import Artefact
+from duologue.evaluate.duplex import said_in, speech_of
 from duologue.evaluate.statistics import liveliest
 from duologue.formats.shards import read_shard
 from duologue.formats.units import UnitSample
@@ -38,6 +39,8 @@ class Excerpt:
         rate: of the units, in Hz.
         units: int `[2, frames]`.
         words: what is said in it, in order.
+        speech: voice activity of each channel in it, float64 `[n, 2]` seconds of the dialogue; None where nothing was
+            measured.
         audio: float32 `[2, samples]`, or None where none was kept.
         sample_rate: of the audio, in Hz.
     """
@@ -49,6 +52,7 @@ class Excerpt:
     rate: int
     units: np.ndarray
     words: tuple[Words, ...]
+    speech: tuple[np.ndarray, np.ndarray] | None = None
     audio: np.ndarray | None = None
     sample_rate: int = 16_000
 
@@ -75,7 +79,7 @@ def _words(sample: UnitSample, rate: int) -> list[Words]:
 def excerpt(sample: UnitSample, rate: int) -> tuple[Excerpt, float]:
     """Cut out the liveliest 10 s: those in which the channel that is heard less is heard most.
 
-    Where there is no transcript, a channel counts as heard where its unit changes.
+    Heard is what voice activity says, or else the transcript, or else where the unit changes.
 
     Args:
         sample: a dialogue with at least one frame.
@@ -83,20 +87,25 @@ def excerpt(sample: UnitSample, rate: int) -> tuple[Excerpt, float]:
 
     Returns:
         The stretch, without audio, and its liveliness in seconds.
+
+    Raises:
+        ValueError: its voice activity or its transcript is malformed.
     """
-    words = _words(sample, rate)
     frames = sample.units.shape[1]
+    speech = speech_of(sample)
+    heard = speech or said_in(sample, rate)
     active = np.zeros((2, frames), bool)
-    if words:
-        for said in words:
-            active[said.channel, round(said.start_s * rate) : round(said.end_s * rate)] = True
-    else:
+    if heard is None:
         active[:, 1:] = sample.units[:, 1:] != sample.units[:, :-1]
+    else:
+        for channel, spans in enumerate(heard):
+            for start, end in np.rint(spans * rate).astype(np.int64).clip(0, frames):
+                active[channel, start:end] = True
     first, lively = liveliest(active, round(SECONDS * rate))
     last = min(first + round(SECONDS * rate), frames)
-    inside = tuple(said for said in words if said.start_s * rate < last and said.end_s * rate > first)
+    words = tuple(said for said in _words(sample, rate) if said.start_s * rate < last and said.end_s * rate > first)
     piece = Excerpt(
-        sample.id, sample.source, sample.speakers, first / rate, rate, sample.units[:, first:last], inside
+        sample.id, sample.source, sample.speakers, first / rate, rate, sample.units[:, first:last], words, speech
     )
     return piece, lively / rate
 

@@ -1,21 +1,24 @@
-"""The report's charts: token rates, shares of speech, losses, throughput."""
+"""The report's charts that are no histograms: who speaks, shares of speech, losses, throughput."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from duologue.evaluate.artefacts import Run
-from duologue.evaluate.drawing import BLUE, DASHES, GREEN, INK, MUTED, ORANGE, SERIES, drawing
+from duologue.evaluate.drawing import BLUE, DASHES, GREEN, GRID, INK, MUTED, ORANGE, SERIES, drawing
+from duologue.evaluate.duplex import TurnTaking
 from duologue.evaluate.statistics import binned, thinned, truncated_mean
 from duologue.formats.curriculum import Curriculum
 
-PAPER_RATES = (25.0, 30.0)
 PROGRESS_BINS = 20
 _WIDTH, _HEIGHT = 5.4, 3.3
+# Narrower parts of a bar have no room for a number.
+_LEAST_LABELLED = 0.045
 
 
 def _count(value: float, _: int | None = None) -> str:
@@ -25,32 +28,31 @@ def _count(value: float, _: int | None = None) -> str:
     return f"{value:.3g}"
 
 
-def token_rates(name: str, title: str, raw: np.ndarray, deduplicated: np.ndarray) -> Markup:
-    """Draw the histogram of tokens a second over dialogues, raw and deduplicated.
-
-    Args:
-        name: of the figure.
-        title: of the figure.
-        raw: float `[dialogues]`, tokens a second.
-        deduplicated: likewise.
-    """
-    alt = (
-        f"Histogram of tokens a second for {title}: median {np.median(raw):.1f} raw, "
-        f"{np.median(deduplicated):.1f} deduplicated"
+def time_shares(name: str, sets: Sequence[TurnTaking]) -> Markup:
+    """Draw how the time divides into channel 0, both, channel 1, and nobody, a bar for each set."""
+    looks = (("channel 0", BLUE, ""), ("both", INK, ""), ("channel 1", ORANGE, "////"), ("nobody", GRID, ""))
+    shares = np.array([one.shares() for one in sets])
+    alt = "Shares of the time in which channel 0 speaks, both, channel 1, and nobody: " + "; ".join(
+        f"{one.name} " + ", ".join(f"{share:.0%}" for share in row) for one, row in zip(sets, shares, strict=True)
     )
-    with drawing(name, alt, _WIDTH, _HEIGHT) as drawn:
+    with drawing(name, alt, _WIDTH, 0.95 + 0.55 * len(sets)) as drawn:
         axes = drawn.figure.subplots()
-        edges = np.arange(0, np.ceil(max(70.0, raw.max(), deduplicated.max())) + 2, 2.0)
-        axes.axvspan(*PAPER_RATES, color=MUTED, alpha=0.15, linewidth=0, label="paper, deduplicated")
-        for values, colour, text in ((deduplicated, BLUE, "deduplicated"), (raw, ORANGE, "raw")):
-            weights = np.full(len(values), 1 / len(values))
-            axes.hist(values, edges.tolist(), weights=weights, color=colour, alpha=0.85, rwidth=0.9, label=text)
-        axes.set(
-            title=title, xlabel="tokens per second of dialogue", ylabel="share of dialogues", xlim=(0, edges[-1])
-        )
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.grid(axis="x", visible=False)
-        drawn.figure.legend(loc="outside lower center", ncols=3)
+        ends = np.cumsum(shares, axis=1)
+        for (label, colour, hatch), widths, until in zip(looks, shares.T, ends.T, strict=True):
+            look: dict[str, Any] = {"facecolor": colour, "hatch": hatch, "hatchcolor": INK, "linewidth": 0}
+            axes.barh(range(len(sets)), widths, 0.36, until - widths, alpha=0.7, label=label, **look)
+            for row, (width, end) in enumerate(zip(widths, until, strict=True)):
+                if width >= _LEAST_LABELLED:
+                    text = f"{width:.0%}"
+                    axes.text(end - width / 2, row + 0.34, text, ha="center", va="center", fontsize=8.5, color=MUTED)
+        for row, one in enumerate(sets):
+            axes.text(0, row - 0.32, one.label, ha="left", va="center", fontsize=9.0)
+        axes.set(title="Who speaks", xlabel="share of the time", xlim=(0, 1), yticks=[])
+        axes.set_ylim(len(sets) - 0.45, -0.55)
+        axes.spines["left"].set_visible(False)
+        axes.grid(visible=False)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        drawn.figure.legend(loc="outside lower center", ncols=4)
     return drawn.svg
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,15 @@ from markupsafe import Markup
 from duologue.errors import explained
 from duologue.evaluate import figures
 from duologue.evaluate.artefacts import Artefact, Run, collect, rejects_of
-from duologue.evaluate.excerpts import SECONDS, Excerpt
+from duologue.evaluate.excerpts import SECONDS
+from duologue.evaluate.players import dialogues, streams
 from duologue.evaluate.sound import Sound
-from duologue.evaluate.statistics import mode
-from duologue.evaluate.survey import MOST_SAMPLES, Opening, opening, survey_shares, survey_units
-from duologue.evaluate.timeline import timeline
+from duologue.evaluate.survey import MOST_SAMPLES, survey_shares
+from duologue.evaluate.unit_sets import duplex, survey_sets, token_rates
 from duologue.formats.curriculum import curriculum
 from duologue.formats.publish import write_bytes
 
 _CHUNK_MS = 160
-_EXCERPTS = 4
-_EXCERPTS_PER_SET = 2
-_STREAMS = 2
 _EXAMPLES = 3
 
 
@@ -51,19 +47,21 @@ def write_report(directories: Sequence[Path], out: Path, tokenizer: Path | None 
     names = {artefact.card.fingerprint: artefact.name for artefact in artefacts}
     names |= {run.about["fingerprint"]: run.name for run in runs}
     sound = Sound(tokenizer)
-    openings = [(artefact, opening(artefact)) for artefact in artefacts if artefact.card.kind == "sequences"]
-    rates, dialogues = _units(artefacts, sound)
+    chunk_ms = _chunk_ms(artefacts)
+    surveys = survey_sets([artefact for artefact in artefacts if artefact.card.kind == "units"], chunk_ms)
+    sequences = [artefact for artefact in artefacts if artefact.card.kind == "sequences"]
     page = _template().render(
         things=_things(artefacts, runs, names),
         totals=_totals(artefacts, runs),
-        rates=rates,
+        rates=token_rates(surveys),
+        duplex=duplex(surveys),
         shares=_shares(artefacts),
-        dialogues=dialogues,
-        streams=_streams([(artefact, begin) for artefact, begin in openings if begin is not None], sound),
+        dialogues=dialogues(surveys, sound),
+        streams=streams(sequences, sound),
         sound=sound,
         seconds=SECONDS,
         most=MOST_SAMPLES,
-        chunk_ms=_chunk_ms(artefacts),
+        chunk_ms=chunk_ms,
         losses=[figures.losses(f"loss-{number}", run) for number, run in enumerate(runs) if run.metrics],
         starts=_starts(runs, names),
         throughput=figures.throughput("throughput", seen) if (seen := [r for r in runs if r.metrics]) else None,
@@ -160,39 +158,6 @@ def _totals(artefacts: Sequence[Artefact], runs: Sequence[Run]) -> list[tuple[st
     return [(value, text) for value, text, there in parts if there]
 
 
-def _units(artefacts: Sequence[Artefact], sound: Sound) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    sets = [artefact for artefact in artefacts if artefact.card.kind == "units"]
-    each = min(_EXCERPTS_PER_SET, max(1, _EXCERPTS // max(len(sets), 1)))
-    rates, dialogues = [], []
-    for number, artefact in enumerate(sets):
-        survey = survey_units(artefact, _chunk_ms(artefacts), each if number < _EXCERPTS else 0)
-        if survey.dialogues:
-            rates.append(
-                {
-                    "name": artefact.name,
-                    "read": survey.dialogues,
-                    "of": artefact.card.totals["samples"],
-                    "raw": float(np.median(survey.raw)),
-                    "deduplicated": float(np.median(survey.deduplicated)),
-                    "mode": mode(survey.deduplicated),
-                    "svg": figures.token_rates(f"rates-{number}", artefact.name, survey.raw, survey.deduplicated),
-                }
-            )
-        for place, piece in enumerate(survey.excerpts):
-            dialogues.append(_dialogue(f"dialogue-{number}-{place}", artefact, piece, sound))
-    return rates, dialogues
-
-
-def _dialogue(name: str, artefact: Artefact, piece: Excerpt, sound: Sound) -> dict[str, Any]:
-    players = []
-    if piece.audio is not None:
-        players.append(sound.player("Source", piece.audio, piece.sample_rate))
-    again = sound.resynthesis(artefact, piece.units)
-    if again is not None:
-        players.append(sound.player("Resynthesis from units", *again))
-    return {"set": artefact.name, "piece": piece, "svg": timeline(name, piece), "players": players}
-
-
 def _shares(artefacts: Sequence[Artefact]) -> list[dict[str, Any]]:
     shares = []
     for number, artefact in enumerate(artefact for artefact in artefacts if artefact.stage == 1):
@@ -204,33 +169,6 @@ def _shares(artefacts: Sequence[Artefact]) -> list[dict[str, Any]]:
             )
             shares.append({"name": artefact.name, "read": survey.dialogues, "svg": svg})
     return shares
-
-
-def _streams(openings: Sequence[tuple[Artefact, Opening]], sound: Sound) -> list[dict[str, Any]]:
-    streams = []
-    heard = 0
-    for number, (artefact, begin) in enumerate(openings):
-        svg: Markup | None = None
-        players: list[dict[str, str]] = []
-        piece = begin.excerpt
-        if piece is not None and heard < _STREAMS:
-            heard += 1
-            again = sound.resynthesis(artefact, piece.units)
-            if again is not None:
-                players.append(sound.player("Decoded stream, resynthesised", *again))
-                piece = replace(piece, audio=again[0], sample_rate=again[1])
-            svg = timeline(f"stream-{number}", piece)
-        streams.append(
-            {
-                "set": artefact.name,
-                "stage": artefact.stage,
-                "id": begin.id,
-                "text": begin.text,
-                "svg": svg,
-                "players": players,
-            }
-        )
-    return streams
 
 
 def _began(run: Run, names: Mapping[str, str]) -> str:

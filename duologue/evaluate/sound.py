@@ -1,4 +1,4 @@
-"""Sound in the report: units made audible, and players that carry their audio with them."""
+"""Sound in the report: units made audible, and tracks that carry their audio with them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Sound:
             audio *= _PEAK / peak
         return audio, self._vocoder.sample_rate
 
-    def player(self, label: str, audio: np.ndarray, sample_rate: int) -> dict[str, str]:
+    def track(self, label: str, audio: np.ndarray, sample_rate: int) -> dict[str, str]:
         """Return what the page needs to play audio, float32 `[2, samples]`, or to say that it has no room."""
         uri = flac(audio, sample_rate)
         if len(uri) > self._left:

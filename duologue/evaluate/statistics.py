@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.stats import truncnorm
 
 from duologue.formats import sync
+from duologue.formats.turntaking import Bins
 
 
 def token_rates(units: np.ndarray, rate: int, frames_per_chunk: int) -> tuple[float, float]:
@@ -84,3 +87,21 @@ def liveliest(active: np.ndarray, frames: int) -> tuple[int, float]:
     quieter = (sums[:, length:] - sums[:, : sums.shape[1] - length]).min(axis=0)
     first = int(np.argmax(quieter))
     return first, float(quieter[first])
+
+
+def histogram_median(bins: Bins, counts: Sequence[int]) -> float | None:
+    """Return the median of what a histogram counts, as if the values lay evenly in each bin.
+
+    Args:
+        bins: of the histogram.
+        counts: as `bins.histogram` gives them.
+
+    Returns:
+        None where nothing is counted, or the median lies outside of the inner bins.
+    """
+    sums = np.cumsum(counts)
+    half = sums[-1] / 2
+    place = int(np.searchsorted(sums, half))
+    if not half or not 1 <= place <= bins.count:
+        return None
+    return float(bins.first + bins.width * (place - 1 + (half - sums[place - 1]) / counts[place]))

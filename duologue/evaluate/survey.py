@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from duologue.errors import UserError
 from duologue.evaluate.artefacts import Artefact, spread_samples
+from duologue.evaluate.duplex import NOTHING, has_sums, said_in
 from duologue.evaluate.excerpts import SECONDS, Excerpt, excerpt, with_audio
 from duologue.evaluate.statistics import token_rates
 from duologue.formats.sequences import SequenceSet, packed_sequence
 from duologue.formats.sync import frames_per_chunk
+from duologue.formats.turntaking import added, events
 from duologue.formats.units import unit_sample
 from duologue.generate.decode import units_of
 
@@ -26,12 +30,15 @@ class UnitSurvey:
     Attributes:
         dialogues: how many were read.
         raw, deduplicated: float64 `[dialogues]`, tokens a second.
+        transcripts: the sums of the turn-taking in the transcripts, by `formats.turntaking`; of nothing where the
+            set's card has what was measured on the audio.
         excerpts: of the liveliest dialogues read.
     """
 
     dialogues: int
     raw: np.ndarray
     deduplicated: np.ndarray
+    transcripts: Mapping[str, Any]
     excerpts: tuple[Excerpt, ...]
 
 
@@ -61,6 +68,7 @@ def survey_units(artefact: Artefact, chunk_ms: int, excerpts: int) -> UnitSurvey
     """
     rate = _rate(artefact)
     rates: list[tuple[float, float]] = []
+    transcripts = NOTHING
     kept: list[tuple[float, str, Excerpt, str, str]] = []
     for read in spread_samples(artefact, MOST_SAMPLES):
         try:
@@ -68,14 +76,17 @@ def survey_units(artefact: Artefact, chunk_ms: int, excerpts: int) -> UnitSurvey
             if not sample.units.shape[1]:
                 continue
             rates.append(token_rates(sample.units, rate, frames_per_chunk(chunk_ms, rate)))
+            said = None if has_sums(artefact) else said_in(sample, rate)
+            if said is not None:
+                transcripts = added([transcripts, events(said, sample.duration_s).summary()])
+            piece, lively = excerpt(sample, rate)
         except ValueError as error:
             raise _damaged(artefact, read.shard, error) from error
-        piece, lively = excerpt(sample, rate)
         kept.append((-lively, sample.id, piece, read.shard, read.sample.key))
         kept = sorted(kept, key=lambda entry: entry[:2])[:excerpts]
     raw, deduplicated = np.array(rates, np.float64).reshape(-1, 2).T
     pieces = tuple(with_audio(piece, artefact, shard, key) for _, _, piece, shard, key in kept)
-    return UnitSurvey(len(rates), raw, deduplicated, pieces)
+    return UnitSurvey(len(rates), raw, deduplicated, transcripts, pieces)
 
 
 @dataclass(frozen=True)

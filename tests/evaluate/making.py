@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from duologue.formats.sequences import VOCABULARY, Document, PackedSequence
 from duologue.formats.shards import ShardInfo, ShardWriter, key_of
 from duologue.formats.units import Sentence, Turn, UnitSample
 from duologue.formats.vocabulary import Vocabulary
+from duologue.tokenize.checks import AudioChecks, ChecksResult, summed
 
 UNITS = 24
 RATE = 25
@@ -54,16 +56,39 @@ def tone(sample: UnitSample, channel: int) -> np.ndarray:
     return np.repeat(sample.units[channel] / UNITS, HOP) * 0.5 * np.sin(2 * np.pi * (300 + 200 * channel) * time)
 
 
+class _Given:
+    """Voice activity that is known before."""
+
+    def __init__(self, activity: Sequence[np.ndarray]) -> None:
+        self._activity = list(activity)
+
+    def add(self, block: np.ndarray) -> None:
+        pass
+
+    def result(self) -> list[np.ndarray]:
+        return self._activity
+
+
+def checks_of(sample: UnitSample, activity: Sequence[Sequence[tuple[float, float]]]) -> ChecksResult:
+    """The audio checks of a dialogue whose tones are speech at the times given."""
+    checks = AudioChecks(_Given([np.array(spans, np.float64).reshape(-1, 2) for spans in activity]))
+    checks.add(np.stack([tone(sample, 0), tone(sample, 1)]).astype(np.float32))
+    return checks.result(sample.turns)
+
+
 def unit_set(
     directory: Path,
     samples: Sequence[UnitSample],
     *,
+    checks: Sequence[ChecksResult] = (),
     tokenizer: dict[str, object] | None = None,
     audio: bool = True,
     per_shard: int = 2,
     rejects: Sequence[Reject] = (),
 ) -> Card:
-    """Write a unit set, its audio beside it where it is asked for."""
+    """Write a unit set, its audio beside it where it is asked for; `checks` of every sample, or of none."""
+    if checks:
+        samples = [replace(sample, checks=made.as_dict()) for sample, made in zip(samples, checks, strict=True)]
     directory.mkdir(parents=True)
     shards = []
     for number, first in enumerate(range(0, len(samples), per_shard)):
@@ -80,12 +105,14 @@ def unit_set(
                     writer.add(key_of(sample.id), {"flac": buffer.getvalue()})
             shards.append(_entry(writer.info))
     write_rejects(directory, rejects)
-    totals = {
+    totals: dict[str, object] = {
         "inputs": len(samples) + len(rejects),
         "samples": len(samples),
         "rejects": len(rejects),
         "seconds": sum(sample.duration_s for sample in samples),
     }
+    if checks:
+        totals["checks"] = summed(checks)
     card = Card(
         "units",
         {"made": directory.name},

@@ -13,7 +13,7 @@ from duologue.evaluate.excerpts import excerpt, runs_of, with_audio
 from duologue.formats.card import read_card
 from duologue.formats.shards import ShardWriter, key_of
 from duologue.formats.units import Sentence, Turn
-from tests.evaluate.making import HOP, dialogue, tone, unit_set
+from tests.evaluate.making import HOP, checks_of, dialogue, tone, unit_set
 
 
 @given(units=st.lists(st.integers(0, 3), max_size=30))
@@ -35,6 +35,7 @@ def test_the_excerpt_is_where_both_speak():
             Sentence(0, "Yes.", 600, 100, 1),
             Sentence(1, "No.", 700, 100, 2),
         ),
+        turns=(Turn(0, 0.0, 20.0, "A long talk."), Turn(0, 24.0, 28.0, "Yes."), Turn(1, 28.0, 32.0, "No.")),
     )
     piece, lively = excerpt(sample, 25)
     assert piece.seconds == 10.0
@@ -49,6 +50,16 @@ def test_turns_stand_in_where_there_are_no_sentences():
     sample = replace(dialogue(0), sentences=(), turns=(Turn(1, 2.0, 3.0, "Hm."), Turn(0, 2.5, 4.0, "So.")))
     piece, _ = excerpt(sample, 25)
     assert [(words.start_s, words.text) for words in piece.words] == [(2.0, "Hm."), (2.5, "So.")]
+
+
+def test_voice_activity_counts_for_more_than_the_transcript():
+    sample = dialogue(0, seconds=40.0)
+    checks = checks_of(sample, [[(0.0, 5.0), (29.0, 33.5)], [(30.0, 33.0)]])
+    piece, lively = excerpt(replace(sample, checks=checks.as_dict()), 25)
+    assert (piece.start_s, lively) == (23.0, 3.0)
+    assert piece.speech is not None
+    assert [spans.tolist() for spans in piece.speech] == [[[0.0, 5.0], [29.0, 33.5]], [[30.0, 33.0]]]
+    assert piece.words
 
 
 def test_changes_of_units_stand_in_where_there_is_no_transcript():

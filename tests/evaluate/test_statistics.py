@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duologue.evaluate.statistics import binned, liveliest, mode, thinned, token_rates, truncated_mean
+from duologue.evaluate.statistics import (
+    binned,
+    histogram_median,
+    liveliest,
+    mode,
+    thinned,
+    token_rates,
+    truncated_mean,
+)
+from duologue.formats.turntaking import Bins
 
 ROWS = st.integers(1, 40).flatmap(
     lambda frames: st.tuples(*(st.lists(st.integers(0, 3), min_size=frames, max_size=frames) for _ in range(2)))
@@ -84,3 +93,25 @@ def test_the_liveliest_stretch_is_that_in_which_the_quieter_channel_is_heard_mos
     length = min(frames, len(rows[0]))
     scores = [min(sum(row[first : first + length]) for row in rows) for first in range(len(rows[0]) - length + 1)]
     assert liveliest(np.array(rows), frames) == (scores.index(max(scores)), max(scores))
+
+
+@given(values=st.lists(st.integers(-40, 40), min_size=1, max_size=30))
+def test_the_median_of_a_histogram_is_in_the_bin_of_the_lower_median(values):
+    bins = Bins(-2.0, 0.5, 8)
+    # In tenths, off the edges.
+    times = np.array(values) / 10 + 0.05
+    lower = sorted(times)[(len(times) - 1) // 2]
+    found = histogram_median(bins, bins.histogram(times))
+    if -2.0 <= lower < 2.0:
+        assert found is not None
+        edge = math.floor(lower / 0.5) * 0.5
+        assert edge <= found <= edge + 0.5
+    else:
+        assert found is None
+
+
+def test_the_median_of_a_histogram_divides_its_bin_evenly():
+    bins = Bins(0.0, 0.1, 3)
+    assert histogram_median(bins, [0, 0, 4, 0, 0]) == pytest.approx(0.15)
+    assert histogram_median(bins, [1, 0, 4, 0, 0]) == pytest.approx(0.1375)
+    assert histogram_median(bins, [0, 0, 0, 0, 0]) is None
