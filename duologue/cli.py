@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from duologue import __version__
+from duologue import __version__, cli_export, cli_manifest, cli_tokenizer
+from duologue.cli_options import AsJson, KeepAudio, MaxRejects, Out, Seed, TokenizerName, Workers, print_card
 from duologue.errors import UserError
-
-if TYPE_CHECKING:
-    from duologue.formats.card import Card
 
 app = typer.Typer(
     name="duologue",
@@ -22,34 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-manifest_app = typer.Typer(help="List a corpus: text dialogues or two-channel audio.")
-tokenizer_app = typer.Typer(help="Make tokenizers of speech.")
-app.add_typer(manifest_app, name="manifest")
-app.add_typer(tokenizer_app, name="tokenizer")
-
-Out = Annotated[Path, typer.Option("--out", help="Directory for the result; it holds that and nothing else.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes on this machine.")]
-MaxRejects = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of the inputs that may be rejected before the run stops.")
-]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
-TokenizerName = Annotated[str, typer.Option("--tokenizer", help="A tokenizer's directory, or `embedded`.")]
-KeepAudio = Annotated[bool, typer.Option("--keep-audio", help="Write the audio too, as FLAC in audio-NNNNN.tar.")]
-Licence = Annotated[str, typer.Option(help="Licence of the corpus; every artefact made of it lists it.")]
-SplitShares = Annotated[str, typer.Option("--splits", help="Shares of train, valid and test, by hash of the id.")]
-
-
-def _print_card(card: Card, out: Path, as_json: bool) -> None:
-    if as_json:
-        print(
-            json.dumps({"out": str(out), "fingerprint": card.fingerprint, **card.totals, "by_reason": card.rejects})
-        )
-        return
-    totals = ", ".join(f"{value:,} {name}" for name, value in card.totals.items())
-    print(f"{out}: {card.kind}, {totals}")
-    for reason, count in card.rejects.items():
-        print(f"  rejected: {count:,} {reason}")
+app.add_typer(cli_manifest.app, name="manifest")
+app.add_typer(cli_tokenizer.app, name="tokenizer")
+app.add_typer(cli_export.app, name="export")
 
 
 def _version(wanted: bool) -> None:
@@ -81,85 +54,6 @@ def demo(
     from duologue.demo import run_demo
 
     run_demo(out, workers)
-
-
-@manifest_app.command("dialogues")
-def manifest_dialogues(
-    sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="Files, directories, or a data set.")],
-    out: Out,
-    shape: Annotated[
-        str | None,
-        typer.Option(help="messages, sharegpt, taskmaster, topical-chat, self-dialogue or fields; else looked at."),
-    ] = None,
-    turns_field: Annotated[str | None, typer.Option(help="Shape `fields`: path of the list of turns.")] = None,
-    text_field: Annotated[str | None, typer.Option(help="Shape `fields`: path of the text in a turn.")] = None,
-    speaker_field: Annotated[str | None, typer.Option(help="Shape `fields`: path of the speaker in a turn.")] = None,
-    id_field: Annotated[str | None, typer.Option(help="Shape `fields`: path of the id in a dialogue.")] = None,
-    licence: Licence = "unknown",
-    source: Annotated[str | None, typer.Option(help="Name of the corpus; the file's name by default.")] = None,
-    splits: SplitShares = "98:1:1",
-    limit: Annotated[int | None, typer.Option(help="Read this many dialogues at most.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List text dialogues from JSON, JSONL, CSV, Parquet, or a Hugging Face data set.
-
-    Example: duologue manifest dialogues chats.jsonl --licence CC-BY-4.0 --out manifests/chats
-    """
-    from duologue.manifests.dialogues import write_dialogues
-    from duologue.manifests.fields import Fields
-    from duologue.manifests.splits import Splits
-
-    named = (turns_field, text_field, speaker_field, id_field)
-    card = write_dialogues(
-        sources,
-        out,
-        shape=shape,
-        fields=Fields(*named) if any(named) else None,
-        licence=licence,
-        source=source,
-        splits=Splits.parse(splits),
-        limit=limit,
-    )
-    _print_card(card, out, as_json)
-
-
-@manifest_app.command("stereo")
-def manifest_stereo(
-    sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="Audio files and directories of them.")],
-    out: Out,
-    licence: Licence = "unknown",
-    source: Annotated[str | None, typer.Option(help="Name of the corpus; the directory's name by default.")] = None,
-    splits: SplitShares = "98:1:1",
-    as_json: AsJson = False,
-) -> None:
-    """List two-channel calls: stereo files, or one file per speaker.
-
-    Example: duologue manifest stereo calls/ --licence CC-BY-4.0 --out manifests/calls
-    """
-    from duologue.manifests.splits import Splits
-    from duologue.manifests.stereo import write_recordings
-
-    card = write_recordings(sources, out, licence=licence, source=source, splits=Splits.parse(splits))
-    _print_card(card, out, as_json)
-
-
-@tokenizer_app.command("fit")
-def tokenizer_fit(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest of recordings.")],
-    out: Out,
-    units: Annotated[int, typer.Option(help="Size of the vocabulary.")] = 500,
-    seed: Seed = 0,
-    frames: Annotated[int, typer.Option(help="Frames that k-means sees at most, drawn uniformly.")] = 200_000,
-    as_json: AsJson = False,
-) -> None:
-    """Fit a tokenizer of the embedded kind (MFCCs and k-means, 25 Hz) on recordings.
-
-    Example: duologue tokenizer fit manifests/calls --out tokenizers/calls500
-    """
-    from duologue.pipelines.fit import fit_tokenizer
-
-    report = fit_tokenizer(manifest, out, units=units, seed=seed, frames=frames)
-    print(json.dumps(report) if as_json else f"{out}: {', '.join(f'{k} {v}' for k, v in report.items())}")
 
 
 @app.command()
@@ -194,7 +88,7 @@ def synthesize(
         flags=context.obj,
         max_rejects=max_rejects,
     )
-    _print_card(card, out, as_json)
+    print_card(card, out, as_json)
 
 
 @app.command()
@@ -204,6 +98,10 @@ def tokenize(
     out: Out,
     tokenizer: TokenizerName = "embedded",
     keep_audio: KeepAudio = False,
+    checks: Annotated[bool, typer.Option(help="Measure the audio: levels, voice activity, turn-taking.")] = True,
+    threshold: Annotated[
+        list[str] | None, typer.Option(help="NAME=NUMBER or NAME=off: by what the checks reject a recording.")
+    ] = None,
     rows_per_shard: Annotated[int, typer.Option(help="Recordings in a shard: the unit of work and resume.")] = 16,
     workers: Workers = 1,
     max_rejects: MaxRejects = 1.0,
@@ -214,18 +112,20 @@ def tokenize(
     Example: duologue tokenize manifests/calls --out units/calls --workers 8
     """
     from duologue.pipelines.tokenize import tokenize as run
+    from duologue.tokenize.thresholds import Thresholds
 
     card = run(
         manifest,
         out,
         tokenizer=tokenizer,
         keep_audio=keep_audio,
+        thresholds=Thresholds.parse(threshold or []) if checks else None,
         rows_per_shard=rows_per_shard,
         workers=workers,
         flags=context.obj,
         max_rejects=max_rejects,
     )
-    _print_card(card, out, as_json)
+    print_card(card, out, as_json)
 
 
 @app.command()
@@ -277,7 +177,7 @@ def mix(
         return
     if out is None:
         raise UserError("there is no place for the result", where="--out", hint="Name one, or ask for the --plan")
-    _print_card(run(settings, out, workers=workers, flags=context.obj), out, as_json)
+    print_card(run(settings, out, workers=workers, flags=context.obj), out, as_json)
 
 
 def _print_plan(summary: dict[str, Any], as_json: bool) -> None:

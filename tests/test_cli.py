@@ -217,7 +217,7 @@ WRONG: list[tuple[str, list[str]]] = [
     ("manifest dialogues {lab}/calls --out {out}", ["holds no file of dialogues"]),
     ("manifest stereo {lab}/none --out {out}", ["no such file or directory"]),
     ("manifest stereo {lab}/empty --out {out}", ["holds no audio file"]),
-    ("manifest stereo {lab}/chats.jsonl --out {out}", ["cannot be decoded"]),
+    ("manifest stereo {lab}/chats.jsonl --out {out}", ["names a recording"]),
     ("manifest stereo {lab}/mono --out {out}", ["has one channel"]),
     ("tokenizer fit {lab}/dialogues --out {out}", ["fitted on recordings"]),
     ("tokenizer fit {lab}/recordings --units 1 --out {out}", ["--units is 2 or more"]),

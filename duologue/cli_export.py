@@ -1,0 +1,54 @@
+"""`duologue export`: artefacts in other tools' forms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from duologue.cli_options import AsJson, Out
+
+app = typer.Typer(help="Write artefacts as other tools read them.")
+
+
+@app.command("dgslm")
+def export_dgslm(
+    units: Annotated[Path, typer.Argument(metavar="UNITS", help="A unit set.")],
+    out: Out,
+    as_json: AsJson = False,
+) -> None:
+    """Write a unit set as dGSLM's files: unit lines of both channels, dictionaries, code files.
+
+    Example: duologue export dgslm units/fisher --out dgslm/fisher
+    """
+    from duologue.pipelines.export_dgslm import export_dgslm as run
+
+    _print_export(run(units, out), out, as_json)
+
+
+@app.command("lhotse")
+def export_lhotse(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest of recordings.")],
+    out: Out,
+    as_json: AsJson = False,
+) -> None:
+    """Write a manifest of recordings as lhotse's recordings and supervisions.
+
+    Example: duologue export lhotse manifests/fisher --out lhotse/fisher
+    """
+    from duologue.pipelines.export_lhotse import export_lhotse as run
+
+    _print_export(run(manifest, out), out, as_json)
+
+
+def _print_export(about: dict[str, Any], out: Path, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"out": str(out), **about}))
+        return
+    print(f"{out}: {', '.join(f'{value:,} {name}' for name, value in about['totals'].items())}")
+    for name, value in about["splits"].items():
+        print(f"  {name}: {json.dumps(value)}")
+    for reason, count in about.get("rejects", {}).items():
+        print(f"  rejected: {count:,} {reason}")

@@ -1,0 +1,44 @@
+"""What the commands of the command line share: options, and how a result is printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from duologue.formats.card import Card
+
+Out = Annotated[Path, typer.Option("--out", help="Directory for the result; it holds that and nothing else.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes on this machine.")]
+MaxRejects = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of the inputs that may be rejected before the run stops.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+TokenizerName = Annotated[str, typer.Option("--tokenizer", help="A tokenizer's directory, or `embedded`.")]
+KeepAudio = Annotated[bool, typer.Option("--keep-audio", help="Write the audio too, as FLAC in audio-NNNNN.tar.")]
+Licence = Annotated[str, typer.Option(help="Licence of the corpus; every artefact made of it lists it.")]
+SplitShares = Annotated[str, typer.Option("--splits", help="Shares of train, valid and test.")]
+SplitBy = Annotated[
+    str, typer.Option("--split", help="What is in one split: a `conversation`, a `speaker`; or a file that lists it.")
+]
+Precision = Annotated[str, typer.Option(help="Of the model's computation: float32 or bfloat16.")]
+Layer = Annotated[int, typer.Option(help="Layer whose output is quantized, counted from 1.")]
+
+
+def print_card(card: Card, out: Path, as_json: bool) -> None:
+    """Print what an artefact's card says, as JSON or for people."""
+    if as_json:
+        print(
+            json.dumps({"out": str(out), "fingerprint": card.fingerprint, **card.totals, "by_reason": card.rejects})
+        )
+        return
+    totals = {name: value for name, value in card.totals.items() if not isinstance(value, dict)}
+    print(f"{out}: {card.kind}, {', '.join(f'{value:,} {name}' for name, value in totals.items())}")
+    for name, value in card.totals.get("splits", {}).items():
+        print(f"  splits: {name} {json.dumps(value)}")
+    for reason, count in card.rejects.items():
+        print(f"  rejected: {count:,} {reason}")
