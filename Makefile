@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint install clean
+.PHONY: demo test parity lint install clean
 
 demo: $(READY)
 	$(BIN)/duologue demo --out duologue-demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# fairseq's own HuBERT beside ours; pip builds fairseq once, in a few minutes, and keeps the wheel.
+parity: $(READY)
+	$(BIN)/python -m pip install --quiet --editable ".[fairseq]"
+	$(BIN)/python -m pytest tests/fairseq tests/pipelines/test_export_dgslm.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

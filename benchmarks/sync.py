@@ -12,16 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from measuring import machine, median_seconds
 
 from duologue.formats import sync
 
@@ -83,24 +79,6 @@ def loop_decode(stream: Sequence[int], f: int) -> tuple[list[int], list[int]]:
     return rows
 
 
-def median_seconds(call: Callable[[], Any], runs: int) -> float:
-    """Return the median time of a call, in seconds."""
-    times = []
-    for _ in range(runs):
-        begin = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
-
-
-def processor() -> str:
-    """Return the model name of the CPU."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def measure(count: int, minutes: float, chunk_ms: int, runs: int) -> dict[str, Any]:
     """Time all four, and return the figures.
 
@@ -145,10 +123,7 @@ def measure(count: int, minutes: float, chunk_ms: int, runs: int) -> dict[str, A
             }
             for what, median in seconds.items()
         ],
-        "cpu": processor(),
-        "load_average": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
+        **machine(),
     }
 
 
@@ -177,7 +152,7 @@ def main() -> int:
             f"{row['what']:>12} {row['seconds']:>10.4f} {row['times_real_time']:>12,} "
             f"{row['tokens_per_second']:>13,} {ratio:>11}"
         )
-    print(f"{figures['cpu']}, load {figures['load_average']}; Python {figures['python']}, numpy {figures['numpy']}")
+    print(f"{figures['cpu']}, load {figures['load_average']}; {figures['versions']}")
     return 0
 
 

@@ -174,6 +174,17 @@ def test_two_sets_of_one_tokenizer_mix(talks: list[UnitSample], units: Path, tmp
     assert len({name for name, _ in visits}) == 2 * (DIALOGUES - 1)
 
 
+def test_a_dialogue_in_two_splits_is_refused(talks: list[UnitSample], units: Path, tmp_path: Path) -> None:
+    # The same dialogues, made with other splits: what is validation there would be trained on here.
+    turned = {"train": "valid", "valid": "train"}
+    unit_set(tmp_path / "turned", [replace(talk, split=turned[talk.split]) for talk in talks], audio=False)
+    both = of(SYNC, UnitSource(units, 1.0), UnitSource(tmp_path / "turned", 1.0))
+    with pytest.raises(UserError, match=rf"{DIALOGUES} dialogues are in the split 'train' .*\(turned, units\)"):
+        mix(both, tmp_path / "out")
+    with pytest.raises(UserError, match="in another split of another"):
+        plan_mix(both)
+
+
 def test_units_of_two_tokenizers_are_refused_with_both_named(
     talks: list[UnitSample], units: Path, tmp_path: Path
 ) -> None:
