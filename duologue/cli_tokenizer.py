@@ -10,7 +10,7 @@ import typer
 
 from duologue.cli_options import AsJson, Layer, Out, Precision, Seed
 
-app = typer.Typer(help="Make tokenizers of speech.")
+app = typer.Typer(help="Make tokenizers of speech, and look at them.")
 
 
 @app.command("fit")
@@ -73,3 +73,29 @@ def tokenizer_import(
         f"{origin['checkpoint']} ({origin['format']}), {identity['precision']}; "
         f"look at it with `duologue tokenizer check {out}`"
     )
+
+
+@app.command("check")
+def tokenizer_check(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A tokenizer's directory.")],
+    audio: Annotated[list[Path] | None, typer.Option(help="Audio to look at; the bundled call if not given.")] = None,
+    units: Annotated[
+        list[Path] | None, typer.Option(help="What somebody else's program made of it: .km, .txt or .npy.")
+    ] = None,
+    seconds: Annotated[
+        int, typer.Option(min=1, max=100, help="Of each file, for what is computed several ways.")
+    ] = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a tokenizer with golden units, and with itself: in batches, in windows, in other precisions.
+
+    Exit code 1 where golden units are not what they should be.
+
+    Example: duologue tokenizer check tokenizers/hubert9 --audio call.wav --units call.km
+    """
+    from duologue.tokenize.check import check_tokenizer, report_lines
+
+    report = check_tokenizer(directory, audio or [], units or [], seconds=seconds)
+    print(json.dumps(report) if as_json else "\n".join(report_lines(report)))
+    if not report["passed"]:
+        raise typer.Exit(1)

@@ -119,16 +119,15 @@ def test_neighbours_and_place_in_a_batch_change_no_bit():
 
 
 @pytest.mark.parametrize("large", [False, True])
-def test_context_is_all_that_is_near(large, monkeypatch):
+def test_context_is_all_that_is_near(large):
     # 60 s in windows of 20 s and in one of 80 s, where frames take next to nothing from afar: the same units, but for
     # those whose normalisation or distance to a centroid is a matter of the last bits.
     shape = tiny.architecture(50, large=large)
     near = tiny.network(shape, normalise=large, attention=0)
-    tokenizer = HubertTokenizer(near, KMeans(tiny.centroids(50, large)), {})
+    quantizer = KMeans(tiny.centroids(50, large))
     channel = sound(60 * HZ)
-    windowed = units(tokenizer, channel)
-    monkeypatch.setattr("duologue.tokenize.windows.WINDOW_S", 80)
-    assert (windowed != units(tokenizer, channel)).mean() < 0.001
+    windowed = units(HubertTokenizer(near, quantizer, {}), channel)
+    assert (windowed != units(HubertTokenizer(near, quantizer, {}, window_s=80), channel)).mean() < 0.001
 
 
 def test_normalisation_looks_further_than_a_window():
