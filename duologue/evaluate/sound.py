@@ -12,7 +12,7 @@ import soundfile as sf
 
 from duologue.evaluate.artefacts import Artefact
 from duologue.generate.vocoder import Vocoder, load_vocoder, resynthesize_dialogue
-from duologue.tokenize.tokenizer import VOCODER, load_tokenizer
+from duologue.tokenize.tokenizer import VOCODER, read_about
 
 _MOST_BYTES = 6_500_000
 _PEAK = 0.7
@@ -40,7 +40,7 @@ class Sound:
         self._left = _MOST_BYTES
         if tokenizer is None:
             return
-        self._identity = dict(load_tokenizer(tokenizer).identity)
+        self._identity = dict(read_about(tokenizer)["identity"])
         if (tokenizer / VOCODER).exists():
             self._vocoder = load_vocoder(tokenizer)
             self.note = ""

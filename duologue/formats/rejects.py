@@ -44,7 +44,7 @@ class Reject:
 
     Attributes:
         id: of the dialogue or recording; where it has none, the file and place it stands at.
-        station: "manifest", "synthesize", "tokenize" or "mix".
+        station: "manifest", "synthesize", "tokenize", "mix" or "export".
         reason: a code in snake_case, the same for all rejects of its kind.
         message: what was wrong with this one, for a person.
         turn: the turn's index where one turn was left out and the rest went on; None for the whole input.

@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ from duologue.errors import UserError
 from duologue.formats.card import Card, Kind, is_finished, read_card, write_card
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.publish import publishing, write_bytes
-from duologue.formats.rejects import Reject, count_by_reason, write_rejects
+from duologue.formats.rejects import Reject, Unusable, count_by_reason, write_rejects
 from duologue.formats.units import Turn
 
 ROWS_PER_FILE = 100_000
@@ -103,6 +103,18 @@ class Recording:
     speakers: tuple[str, str]
     turns: tuple[Turn, ...] = ()
     about: Mapping[str, str] = field(default_factory=dict)
+
+    def sides(self, root: Path) -> list[tuple[Path, int]]:
+        """Return the file, below `root`, and the channel in it of each side.
+
+        Raises:
+            Unusable: `outside_root`: a path leads out of the root.
+        """
+        for side in self.audio:
+            path = PurePosixPath(side.path)
+            if path.is_absolute() or ".." in path.parts:
+                raise Unusable("outside_root", f"{side.path} is not below the manifest's root")
+        return [(root / side.path, side.channel) for side in self.audio]
 
 
 Row = Dialogue | Recording

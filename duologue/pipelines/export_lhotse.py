@@ -6,7 +6,7 @@ import gzip
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, cast
 
 from duologue.errors import UserError
@@ -116,7 +116,7 @@ def _recording(recording: Recording, root: Path) -> dict[str, Any]:
     """Return a recording as lhotse writes it."""
     if recording.split not in NAMES:
         raise Unusable("bad_split", f"it is in a split {recording.split!r}, not in {', '.join(NAMES)}")
-    sides = [(_below(root, side.path), side.channel) for side in recording.audio]
+    sides = recording.sides(root)
     if sides[0] == sides[1]:
         raise Unusable("same_channel", "both sides are the same channel of one file; lhotse names a channel once")
     infos = {path: probe(path) for path, _ in sides}
@@ -141,13 +141,6 @@ def _recording(recording: Recording, root: Path) -> dict[str, Any]:
         # In the order in which lhotse stacks what it reads: that of the sources.
         "channel_ids": [channel for source in sources for channel in cast(list[int], source["channels"])],
     }
-
-
-def _below(root: Path, name: str) -> Path:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise Unusable("outside_root", f"{name} is not below the manifest's root")
-    return root / path
 
 
 def _length(infos: Mapping[Path, AudioInfo]) -> tuple[int, int]:

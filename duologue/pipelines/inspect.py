@@ -13,6 +13,7 @@ from duologue.formats import sync
 from duologue.formats.card import Card, read_card
 from duologue.formats.sequences import SequenceSet
 from duologue.formats.shards import read_shard
+from duologue.formats.turntaking import per_minute
 from duologue.formats.units import UnitSample, unit_sample
 from duologue.formats.vocabulary import Vocabulary
 from duologue.manifests.schema import Manifest
@@ -27,12 +28,17 @@ def describe(directory: Path) -> dict[str, Any]:
         UserError: it has no card, or one that cannot be read.
     """
     card = read_card(directory)
+    totals = dict(card.totals)
+    if checks := totals.pop("checks", None):
+        # The sums themselves are for the report; this is what can be read at a glance.
+        events = per_minute(checks["turn_taking"])
+        totals["events_a_minute"] = {name: round(event["count"], 2) for name, event in events.items()}
     return {
         "kind": card.kind,
         "fingerprint": card.fingerprint,
         "parents": [f"{parent['kind']} {parent['fingerprint']}" for parent in card.parents],
         "shards": len(card.shards),
-        **card.totals,
+        **totals,
         "rejects": dict(card.rejects),
         "licences": list(card.licences),
         "tokenizer": card.tokenizer,

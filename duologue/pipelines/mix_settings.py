@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from duologue.errors import UserError
 from duologue.formats.card import Card, read_card
 from duologue.formats.curriculum import Curriculum, curriculum
+from duologue.formats.fingerprint import fingerprint
 from duologue.formats.interleave import Level
 from duologue.formats.sync import frames_per_chunk
 from duologue.formats.vocabulary import Vocabulary
@@ -104,18 +105,20 @@ def _check_ranges(settings: MixSettings) -> None:
 def _refuse_two_tokenizers(sources: Sequence[UnitSource], cards: Sequence[Card]) -> dict[str, Any]:
     first = cards[0].tokenizer or {}
     for source, card in zip(sources, cards, strict=True):
-        if card.tokenizer != first:
+        other = card.tokenizer or {}
+        if other != first:
+            differ = [name for name in {**first, **other} if first.get(name) != other.get(name)]
             raise UserError(
                 f"the units are of two tokenizers: {_label(first)} in {sources[0].directory}, "
-                f"{_label(card.tokenizer or {})} in {source.directory}",
+                f"{_label(other)} in {source.directory}; they differ in {', '.join(differ)}",
                 where=source.directory,
                 hint="Tokenize both with the same tokenizer: units of two never mix",
             )
     return dict(first)
 
 
-def _label(tokenizer: dict[str, Any] | Any) -> str:
-    return f"{tokenizer.get('kind')} {str(tokenizer.get('quantizer_sha256'))[:12]}"
+def _label(tokenizer: Mapping[str, Any]) -> str:
+    return f"{tokenizer.get('kind')} {fingerprint(tokenizer)[:12]}"
 
 
 def check(settings: MixSettings) -> tuple[Card, Vocabulary]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from operator import itemgetter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -42,13 +42,7 @@ def recording_blocks(recording: Recording, root: Path, sample_rate: int) -> Iter
         Unusable: a file cannot be used (`missing_file`, `undecodable`, `nan_audio`, ...), or its path leads out of
             the root (`outside_root`).
     """
-    sides = []
-    for side in recording.audio:
-        path = PurePosixPath(side.path)
-        if path.is_absolute() or ".." in path.parts:
-            raise Unusable("outside_root", f"{side.path} is not below the manifest's root")
-        sides.append((root / path, side.channel))
-    yield from channel_blocks(sides, sample_rate)
+    yield from channel_blocks(recording.sides(root), sample_rate)
 
 
 class _Take:
