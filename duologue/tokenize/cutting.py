@@ -10,7 +10,7 @@ import torch
 
 from duologue.tokenize.architecture import SAMPLE_RATE, Architecture
 from duologue.tokenize.hubert import Moments
-from duologue.tokenize.windows import SPAN_S, WINDOW_S, short_frames, window_frames, window_step
+from duologue.tokenize.windows import SPAN_S, WINDOW_S, short_frames, window_frames, window_starts, window_step
 
 # Audio is looked at in pieces of this many seconds: whatever the blocks that it comes in, the same sums.
 _PIECE_S = 10
@@ -85,10 +85,9 @@ class Cutter:
         if frames <= self._longest:
             yield self._window(0, short_frames(frames, self._shape.rate, self._window_s), frames)
             return
-        while self._next_start < frames - self._longest:
-            yield self._window(self._next_start, self._longest)
-            self._next_start += self._step
-        yield self._window(frames - self._longest, self._longest)
+        for start in window_starts(frames, self._shape.rate, self._window_s):
+            if start > self._next_start - self._step:
+                yield self._window(start, self._longest)
 
     @property
     def _end(self) -> int:

@@ -46,10 +46,10 @@ def short_frames(frames: int, rate: int, window_s: int = WINDOW_S) -> int:
     return min(length for i in range(_HALVINGS + 1) if (length := -(-longest // 2**i)) >= frames)
 
 
-def window_starts(frames: int, rate: int) -> list[int]:
+def window_starts(frames: int, rate: int, window_s: int = WINDOW_S) -> list[int]:
     """Return the first frame of each window over so many frames. The last window ends with the frames."""
-    last = frames - window_frames(rate)
-    return [0] if last <= 0 else [*range(0, last, window_step(rate)), last]
+    last = frames - window_frames(rate, window_s)
+    return [0] if last <= 0 else [*range(0, last, window_step(rate, window_s)), last]
 
 
 def joined(starts: Sequence[int], windows: Sequence[np.ndarray]) -> np.ndarray:
