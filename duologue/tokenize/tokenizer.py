@@ -80,7 +80,9 @@ def read_about(name: str | Path) -> dict[str, Any]:
     try:
         with explained(path, "reading"):
             about = json.loads(path.read_bytes())
-        kind, _ = about["kind"], about["identity"]
+        kind = about["kind"]
+        if not all(type(about["identity"][name]) is int for name in ("rate", "sample_rate", "vocabulary")):
+            raise ValueError("rate, sample_rate and vocabulary are whole numbers")
     except FileNotFoundError as error:
         raise UserError(
             f"there is no tokenizer: no {ABOUT}",

@@ -53,10 +53,18 @@ def test_tokenizer_of_another_kind_asks_for_a_newer_duologue(directory):
     assert "'hubert-kmeans'" in refusal(directory)
 
 
-@pytest.mark.parametrize("identity", [None, {}, [], {"quantizer_sha256": "00"}])
+NUMBERS = {"rate": 25, "sample_rate": 16_000, "vocabulary": 500}
+
+
+@pytest.mark.parametrize("identity", [None, {}, [], {"quantizer_sha256": "00"}, {**NUMBERS, "rate": "25"}])
 def test_description_without_an_identity_is_refused(directory, identity):
     changed(directory, identity=identity)
-    assert "quantizer" in refusal(directory)
+    assert "damaged" in refusal(directory)
+
+
+def test_identity_that_names_no_quantizer_is_refused(directory):
+    changed(directory, identity=NUMBERS)
+    assert "quantizer cannot be read" in refusal(directory)
 
 
 def test_quantizer_that_is_missing_or_damaged_is_refused(directory):
