@@ -60,11 +60,15 @@ def probe(path: Path) -> AudioInfo:
         return _info(sound, path)
 
 
-def blocks(path: Path) -> Iterator[np.ndarray]:
+def blocks(path: Path, info: AudioInfo | None = None) -> Iterator[np.ndarray]:
     """Decode an audio file block by block, in memory that does not grow with its length.
 
     soundfile decodes what libsndfile knows; desphere decodes NIST SPHERE in the codings that it does not, and these
     alone are held whole.
+
+    Args:
+        path: the file.
+        info: what `probe` says of it, where that is known already.
 
     Yields:
         float32 `[channels, samples]`, full scale at 1, `BLOCK_S` seconds at most.
@@ -72,7 +76,7 @@ def blocks(path: Path) -> Iterator[np.ndarray]:
     Raises:
         Unusable: as `probe`, and `nan_audio`: samples that are not numbers, or infinite.
     """
-    info = probe(path)
+    info = info or probe(path)
     left = info.samples
     with _sound(path) as sound:
         while left:
@@ -100,7 +104,8 @@ def read(path: Path) -> tuple[np.ndarray, int]:
     Raises:
         Unusable: as `blocks`.
     """
-    return np.concatenate(list(blocks(path)), axis=1), probe(path).sample_rate
+    info = probe(path)
+    return np.concatenate(list(blocks(path, info)), axis=1), info.sample_rate
 
 
 def channel_blocks(sides: Sequence[tuple[Path, int]], rate: int) -> Iterator[np.ndarray]:
@@ -147,10 +152,10 @@ def read_channels(sides: Sequence[tuple[Path, int]], rate: int) -> np.ndarray:
 
 def _resampled(path: Path, info: AudioInfo, rate: int) -> Iterator[np.ndarray]:
     if info.sample_rate == rate:
-        yield from blocks(path)
+        yield from blocks(path, info)
         return
     stream = soxr.ResampleStream(info.sample_rate, rate, info.channels, dtype="float32", quality="HQ")
-    for block in blocks(path):
+    for block in blocks(path, info):
         yield _resample(stream, block)
     yield _resample(stream, np.zeros((info.channels, 0), np.float32), last=True)
 
@@ -221,10 +226,19 @@ def _check_there(path: Path) -> None:
         raise Unusable("empty_file", f"{path.name} has no bytes")
 
 
+def is_sphere(path: Path) -> bool:
+    """Return whether a file is NIST SPHERE, by its first bytes.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    with path.open("rb") as file:
+        return file.read(len(_SPHERE)) == _SPHERE
+
+
 def _is_sphere(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            return file.read(len(_SPHERE)) == _SPHERE
+        return is_sphere(path)
     except OSError as error:
         raise Unusable("undecodable", f"{path.name} cannot be opened: {error.strerror}") from error
 

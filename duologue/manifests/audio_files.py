@@ -75,6 +75,12 @@ def find_audio(sources: Iterable[str]) -> list[Path]:
     return sorted(files)
 
 
+def head_of(path: Path) -> tuple[int, str]:
+    """Return a file's size in bytes, and the sha256 of its first 64 KiB."""
+    with path.open("rb") as file:
+        return path.stat().st_size, hashlib.sha256(file.read(_HEAD)).hexdigest()
+
+
 def identity(
     audio: Sequence[Path], texts: Iterable[Path], root: Path, texts_root: Path | None = None
 ) -> dict[str, Any]:
@@ -95,9 +101,8 @@ def identity(
     heads = []
     for path in audio:
         with explained(path, "reading"):
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                heads.append([file_name(path, root), size, hashlib.sha256(file.read(_HEAD)).hexdigest()])
+            size, digest = head_of(path)
+        heads.append([file_name(path, root), size, digest])
         total += size
     texts_root = texts_root or root
     about = {"files": len(audio), "bytes": total, "sha256_of_heads": fingerprint(heads)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from duologue.errors import UserError, explained
+from duologue.formats.audio import is_sphere
 from duologue.formats.fingerprint import fingerprint, sha256_file
-from duologue.manifests.audio_files import SUFFIXES
+from duologue.manifests.audio_files import SUFFIXES, head_of
 from duologue.manifests.sources import files_below, shown
 
 _CALL = re.compile(r"fe_03_([0-9]{5})(?:\.[0-9a-z]+)*", re.IGNORECASE | re.ASCII)
 _TABLE = re.compile(r"fe_03_(?:p[0-9]_)?(calldata|filelist|pindata)\.tbl", re.IGNORECASE | re.ASCII)
 # BBN's own files: what they say stands in the transcripts under `trans` as well, in the same form as LDC's.
 _ORIGINALS = "bbn_orig"
-_SPHERE = b"NIST_1A"
-_HEAD = 64 * 1024
 
 
 @dataclass
@@ -48,7 +46,7 @@ class Tree:
     def identity(self) -> dict[str, Any]:
         """Return what tells this corpus from another: audio by name, size and beginning, the rest by sha256."""
         return {
-            "audio": _identity((path for call in self.calls.values() for path in call.audio), self.root, _head),
+            "audio": _identity((path for call in self.calls.values() for path in call.audio), self.root, head_of),
             "transcripts": _identity(
                 (path for call in self.calls.values() for path in call.transcripts), self.root, sha256_file
             ),
@@ -98,13 +96,8 @@ def find_fisher(roots: Sequence[str]) -> Tree:
 
 
 def _is_sphere(path: Path) -> bool:
-    with explained(path, "reading"), path.open("rb") as file:
-        return file.read(len(_SPHERE)) == _SPHERE
-
-
-def _head(path: Path) -> list[int | str]:
-    with path.open("rb") as file:
-        return [path.stat().st_size, hashlib.sha256(file.read(_HEAD)).hexdigest()]
+    with explained(path, "reading"):
+        return is_sphere(path)
 
 
 def _identity(paths: Iterable[Path], root: Path, digest: Callable[[Path], Any]) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def test_channels_are_resampled_and_named_files_decoded_once(tmp_path, monkeypat
     path = write(tmp_path / "call.wav", samples=8000, subtype="FLOAT")
     decoded = []
     real = audio.blocks
-    monkeypatch.setattr(audio, "blocks", lambda path: decoded.append(path) or real(path))
+    monkeypatch.setattr(audio, "blocks", lambda path, *info: decoded.append(path) or real(path, *info))
     both = audio.read_channels([(path, 1), (path, 0)], 16000)
     assert decoded == [path]
     assert both.shape == (2, 16000)
