@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint
-from duologue.formats.publish import sweep, write_bytes
+from duologue.formats.publish import refuse_foreign, sweep, write_bytes
 
 Kind = Literal["dialogues", "recordings", "units", "sequences"]
 FORMAT_VERSION = 1
@@ -154,11 +154,5 @@ def is_finished(directory: Path, fingerprint: str, leftovers: Sequence[str] = ()
             hint="Choose another --out, or delete the directory first",
         )
     known = {path for pattern in leftovers for path in directory.glob(pattern)}
-    foreign = sorted(path.name for path in directory.iterdir() if path not in known)
-    if foreign:
-        raise UserError(
-            f"the directory is not empty: it holds {', '.join(foreign[:3])}{' ...' if len(foreign) > 3 else ''}",
-            where=directory,
-            hint="Choose another --out: a directory holds one artefact and nothing else",
-        )
+    refuse_foreign(directory, (path.name for path in directory.iterdir() if path not in known), "artefact")
     return False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from duologue.errors import explained
+from duologue.errors import UserError, explained
 
 _TEMPORARY = ".tmp-"
 
@@ -64,6 +64,25 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     with publishing(path) as file:
         file.write(data)
+
+
+def refuse_foreign(directory: Path, names: Iterable[str], kind: str) -> None:
+    """Refuse to write among files that are not ours.
+
+    Args:
+        directory: the `--out` of a command.
+        names: of the files in it that no run of Duologue left there.
+        kind: what the directory is for, such as "artefact".
+
+    Raises:
+        UserError: there are any.
+    """
+    if foreign := sorted(names):
+        raise UserError(
+            f"the directory is not empty: it holds {', '.join(foreign[:3])}{' ...' if len(foreign) > 3 else ''}",
+            where=directory,
+            hint=f"Choose another --out: a directory holds one {kind} and nothing else",
+        )
 
 
 def sweep(directory: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from duologue.errors import UserError, explained
 from duologue.formats.card import Card
 from duologue.formats.fingerprint import fingerprint, sha256_file
-from duologue.formats.publish import sweep, write_bytes
+from duologue.formats.publish import refuse_foreign, sweep, write_bytes
 from duologue.formats.rejects import REJECTS, Reject, count_by_reason, write_rejects
 
 ABOUT = "export.json"
@@ -61,12 +61,7 @@ class Export:
             return self._finished()
         # Without the mark, files of these names are somebody else's: they are neither deleted nor written over.
         ours = {*self.names, REJECTS, _UNFINISHED} if _UNFINISHED in present else set()
-        if foreign := [name for name in present if name not in ours]:
-            raise UserError(
-                f"the directory is not empty: it holds {', '.join(foreign[:3])}{' ...' if len(foreign) > 3 else ''}",
-                where=self.out,
-                hint="Choose another --out: a directory holds one export and nothing else",
-            )
+        refuse_foreign(self.out, (name for name in present if name not in ours), "export")
         write_bytes(self.out / _UNFINISHED, b"")
         for name in ours - {_UNFINISHED}:
             (self.out / name).unlink(missing_ok=True)

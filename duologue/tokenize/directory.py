@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from duologue.errors import UserError, explained
-from duologue.formats.publish import sweep
+from duologue.formats.publish import refuse_foreign, sweep
 from duologue.tokenize.tokenizer import ABOUT, MODEL, QUANTIZER, VOCODER
 
 
@@ -24,9 +24,4 @@ def make_ready(out: Path) -> None:
             "the directory holds a tokenizer already", where=out, hint="Choose another --out, or delete the directory"
         )
     # The description is written last: without it, the files of a tokenizer are what an interrupted command left.
-    if foreign := sorted(names - {MODEL, QUANTIZER, VOCODER}):
-        raise UserError(
-            f"the directory is not empty: it holds {', '.join(foreign[:3])}{' ...' if len(foreign) > 3 else ''}",
-            where=out,
-            hint="Choose another --out: a directory holds one tokenizer and nothing else",
-        )
+    refuse_foreign(out, names - {MODEL, QUANTIZER, VOCODER}, "tokenizer")

@@ -9,7 +9,7 @@ from typing import Any
 
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint
-from duologue.formats.publish import write_bytes
+from duologue.formats.publish import refuse_foreign, write_bytes
 from duologue.train.checkpoint import sweep_checkpoints
 from duologue.train.recipe import ModelPath, Recipe
 
@@ -58,12 +58,7 @@ def claim_run(out: Path, recipe: Recipe, data: Mapping[str, Any], init_from: Map
         if there["fingerprint"] != name:
             raise _another(out, there, {**content, "fingerprint": name})
         return name
-    if foreign := sorted(entry.name for entry in out.iterdir()):
-        raise UserError(
-            f"the directory is not empty: it holds {', '.join(foreign[:3])}{' ...' if len(foreign) > 3 else ''}",
-            where=out,
-            hint="Choose another --out: a directory holds one run and nothing else",
-        )
+    refuse_foreign(out, (entry.name for entry in out.iterdir()), "run")
     text = json.dumps({**content, "fingerprint": name}, indent=2, ensure_ascii=False)
     write_bytes(path, text.encode() + b"\n")
     return name
