@@ -33,6 +33,7 @@ class Document:
         progress: place of the dialogue in the training run, 0 to 1: (epoch + u) / epochs.
         asked: stage 1, the share of speech sentences that was drawn; None in stages 2 and 3.
         share: stage 1, the share of speech sentences that the dialogue got; 1.0 in stages 2 and 3.
+        source: the corpus the dialogue is of; empty in sets made before it was written.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Document:
     progress: float
     asked: float | None
     share: float
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,10 @@ class SequenceSet:
     def __len__(self) -> int:
         return self._starts[-1]
 
+    def shard_of(self, index: int) -> int:
+        """Return the number of the shard, in the card's order, that sequence `index` is in."""
+        return bisect.bisect_right(self._starts, index) - 1
+
     def __getitem__(self, index: int) -> PackedSequence:
         """Return sequence `index`, 0 <= index < len(self).
 
@@ -119,7 +125,7 @@ class SequenceSet:
         """
         if not 0 <= index < len(self):
             raise IndexError(index)
-        shard = bisect.bisect_right(self._starts, index) - 1
+        shard = self.shard_of(index)
         path = self.directory / self.card.shards[shard]["name"]
         offsets = self._offsets_of(shard, path)
         with opened(path) as file:

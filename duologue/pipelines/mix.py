@@ -22,6 +22,7 @@ from duologue.formats.rejects import Reject
 from duologue.formats.sequences import VOCABULARY, Document, PackedSequence
 from duologue.formats.shards import opened
 from duologue.formats.shards import read_sample as read_raw_sample
+from duologue.formats.units import UnitSample
 from duologue.formats.vocabulary import Vocabulary
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.mix_index import UnitShard, WriteIndex, read_sample, write_as_tokens
@@ -72,7 +73,7 @@ class Mix:
         pieces = np.load(self.directory / _INDEX / _PLAN, mmap_mode="r")
         paths = {(shard.source, shard.shard): shard.path for shard in self.shards}
         files: dict[Path, IO[bytes]] = {}
-        latest: tuple[Any, tuple[str, str, AtomicTokens]] | None = None
+        latest: tuple[Any, tuple[UnitSample, AtomicTokens]] | None = None
         with ExitStack() as stack:
             for sequence in range(partition.start, partition.stop):
                 first, last = np.searchsorted(pieces["sequence"], [sequence, sequence + 1])
@@ -85,48 +86,49 @@ class Mix:
                         if path not in files:
                             files[path] = stack.enter_context(opened(path))
                         latest = visit, self._dialogue(files[path], path, piece, vocabulary)
-                    identifier, licence, dialogue = latest[1]
-                    body = _cut(dialogue, piece, vocabulary)
-                    document = _document(identifier, piece, len(body))
+                    dialogue, written = latest[1]
+                    body = _cut(written, piece, vocabulary)
+                    document = _document(dialogue, piece, len(body))
                     tokens[document.offset : document.offset + document.length] = body
                     documents.append(document)
-                    licences.add(licence)
+                    licences.add(dialogue.licence)
                 packed = PackedSequence(tokens, tuple(documents))
                 amounts = {"tokens": sum(d.length for d in documents), "documents": len(documents)}
                 yield Output(f"{sequence:09d}", {self.settings.split: packed.members()}, amounts, sorted(licences))
 
     def _dialogue(
         self, file: IO[bytes], path: Path, piece: np.void, vocabulary: Vocabulary
-    ) -> tuple[str, str, AtomicTokens]:
+    ) -> tuple[UnitSample, AtomicTokens]:
         file.seek(int(piece["offset"]))
         sample = read_raw_sample(file, path)
         assert sample is not None
         dialogue = read_sample(sample, path)
         visit = int(piece["epoch"]), int(piece["copy"])
         tokens, _ = write_as_tokens(dialogue, visit, float(piece["asked"]), self.settings, vocabulary, self.f)
-        return dialogue.id, dialogue.licence, tokens
+        return dialogue, tokens
 
 
-def _cut(dialogue: AtomicTokens, piece: np.void, vocabulary: Vocabulary) -> np.ndarray:
+def _cut(written: AtomicTokens, piece: np.void, vocabulary: Vocabulary) -> np.ndarray:
     """Return the tokens of a piece, led by its speaker's tag."""
     start, stop = int(piece["start"]), int(piece["stop"])
-    body = dialogue.tokens[start:stop]
+    body = written.tokens[start:stop]
     if not piece["tag"]:
         return body
-    atom = int(np.searchsorted(np.cumsum(dialogue.lengths), start, side="right"))
-    return np.concatenate([vocabulary.from_stream(dialogue.channels[atom : atom + 1]), body])
+    atom = int(np.searchsorted(np.cumsum(written.lengths), start, side="right"))
+    return np.concatenate([vocabulary.from_stream(written.channels[atom : atom + 1]), body])
 
 
-def _document(identifier: str, piece: np.void, length: int) -> Document:
+def _document(dialogue: UnitSample, piece: np.void, length: int) -> Document:
     asked = float(piece["asked"])
     return Document(
-        id=identifier,
+        id=dialogue.id,
         offset=int(piece["at"]),
         length=length,
         start=int(piece["start"]),
         progress=round(float(piece["progress"]), 9),
         asked=None if np.isnan(asked) else round(asked, 9),
         share=round(float(piece["share"]), 9),
+        source=dialogue.source,
     )
 
 

@@ -18,7 +18,7 @@ VOCABULARY = Vocabulary.byte_level(10)
 def sequence(number: int) -> PackedSequence:
     tokens = np.full(LENGTH, VOCABULARY.pad_id, np.uint32)
     tokens[:8] = number
-    documents = (Document("talk", 0, 4, 0, 0.25, 0.3, 0.5), Document("ä", 4, 4, 12, 0.5, None, 1.0))
+    documents = (Document("talk", 0, 4, 0, 0.25, 0.3, 0.5, "chats"), Document("ä", 4, 4, 12, 0.5, None, 1.0))
     return PackedSequence(tokens, documents)
 
 
@@ -105,6 +105,16 @@ def test_sequence_comes_back_from_its_members():
     back = packed_sequence(members)
     assert back.documents == sequence(3).documents
     assert back.members() == members
+
+
+def test_documents_of_sets_without_sources_are_read():
+    members = sequence(0).members()
+    content = json.loads(members["json"])
+    for document in content["documents"]:
+        del document["source"]
+    read = packed_sequence({**members, "json": json.dumps(content).encode()})
+    assert [document.source for document in read.documents] == ["", ""]
+    assert [document.id for document in read.documents] == ["talk", "ä"]
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,16 @@ def test_the_order_is_that_of_progress_and_another_one_in_each_epoch(units: Path
     assert sorted(first) == sorted(second) and first != second
 
 
+def test_every_piece_names_its_corpus(talks: list[UnitSample], tmp_path: Path) -> None:
+    for name in ("chats", "calls"):
+        renamed = [replace(talk, id=f"{name} {talk.id}", source=name) for talk in talks[:4]]
+        unit_set(tmp_path / name, renamed, audio=False)
+    sources = [UnitSource(tmp_path / name, 1.0) for name in ("chats", "calls")]
+    documents = [d for sequence in made(of(SYNC, *sources), tmp_path / "out") for d in sequence.documents]
+    assert {d.source for d in documents} == {"chats", "calls"}
+    assert all(d.id.startswith(d.source) for d in documents)
+
+
 def test_weights_say_how_often_a_dialogue_comes(units: Path, tmp_path: Path) -> None:
     visits = whole(made(of(SYNC, UnitSource(units, 2.0), epochs=1), tmp_path / "twice"))
     assert set(Counter(name for name, _ in visits).values()) == {2}
