@@ -16,7 +16,9 @@ _PAPER_MEANS = (0.26, 0.49, 0.86)
 _PAPER_DEVIATIONS = (0.20, 0.21, 0.25)
 _PAPER_RUN = 3.0
 _DEVIATION = 0.2
-_FORMS = "paper, linear, linear:FROM:TO, constant or constant:MEAN, with means between 0 and 1"
+# Of a share that is meant to be 1: about one sentence in a million stays text.
+_NONE = 1e-6
+_FORMS = "paper, linear, linear:FROM:TO, constant, constant:MEAN or speech, with means between 0 and 1"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def curriculum(name: str) -> Curriculum:
     """Return a curriculum by name.
 
     `paper` runs through Figure 4 once, whatever the number of epochs. `linear:FROM:TO` (0 to 1 by default) moves the
-    mean straight, `constant:MEAN` (0.5 by default) leaves it; both have a standard deviation of 0.2.
+    mean straight, `constant:MEAN` (0.5 by default) leaves it; both have a standard deviation of 0.2. `speech` leaves
+    no text: what the paper holds its curriculum against.
 
     Raises:
         UserError: there is no such curriculum.
@@ -76,4 +79,6 @@ def curriculum(name: str) -> Curriculum:
     if kind == "constant" and len(means) < 2:
         mean = means[0] if means else 0.5
         return Curriculum(name, lambda progress: (np.full_like(progress, mean), np.full_like(progress, _DEVIATION)))
+    if kind == "speech" and not means:
+        return Curriculum(name, lambda progress: (np.ones_like(progress), np.full_like(progress, _NONE)))
     raise UserError(f"there is no curriculum {name!r}", where="--curriculum", hint=f"Use {_FORMS}")

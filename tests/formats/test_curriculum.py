@@ -62,7 +62,7 @@ def test_shares_of_a_whole_run_follow_its_progress():
 
 
 @given(
-    st.sampled_from(["paper", "linear", "linear:1:0", "constant:0", "constant:1"]),
+    st.sampled_from(["paper", "linear", "linear:1:0", "constant:0", "constant:1", "speech"]),
     st.floats(0, 1),
     st.floats(0, 1, exclude_max=True),
 )
@@ -85,6 +85,7 @@ def test_mean_of_the_paper_rises_without_a_step():
         "papers",
         "paper:0.5",
         "linear:0.5",
+        "speech:1",
         "linear:0:1:0",
         "linear:0:2",
         "constant:1.5",
@@ -98,3 +99,8 @@ def test_unknown_curriculum_is_refused_with_the_forms_there_are(name):
     with pytest.raises(UserError, match="no curriculum") as caught:
         curriculum(name)
     assert "linear:FROM:TO" in str(caught.value)
+
+
+def test_speech_alone_leaves_no_text():
+    shares = curriculum("speech").draw(np.linspace(0, 1, DRAWS), chances())
+    assert shares.min() > 1 - 1e-5
