@@ -63,20 +63,24 @@ def collate(sequences: Sequence[PackedSequence]) -> Batch:
     return Batch(*(torch.from_numpy(array) for array in (tokens, positions, segments, targets)))
 
 
-def read_step(data: SequenceSet, step: int, size: int) -> Batch:
-    """Return the sequences that a step consumes: step t takes t * size to (t + 1) * size - 1.
+def nothing(length: int) -> Batch:
+    """Return a batch of one sequence that is all padding: for a process that has to compute, but has no sequence."""
+    empty = torch.zeros(1, length, dtype=torch.int64)
+    return Batch(empty, empty, empty, torch.full_like(empty, IGNORED))
+
+
+def read_rows(data: SequenceSet, indices: Sequence[int]) -> Batch:
+    """Return sequences of a set as a batch.
 
     Args:
         data: the sequence set.
-        step: counted from 0.
-        size: sequences of a step.
+        indices: of the sequences, at least one.
 
     Raises:
         UserError: a shard is missing or damaged, or a sequence does not fit the set's card.
     """
-    first = step * size
     try:
-        sequences = [data[index] for index in range(first, first + size)]
+        sequences = [data[index] for index in indices]
         for sequence in sequences:
             if sequence.tokens.shape != (data.sequence_length,):
                 raise ValueError(f"it has {len(sequence.tokens)} tokens, the card says {data.sequence_length}")
@@ -85,7 +89,7 @@ def read_step(data: SequenceSet, step: int, size: int) -> Batch:
         return collate(sequences)
     except ValueError as error:
         raise UserError(
-            f"one of the sequences {first} to {first + size - 1} is damaged: {error}",
+            f"one of the sequences {min(indices)} to {max(indices)} is damaged: {error}",
             where=data.directory,
             hint="Run `duologue verify` on the directory, then make it again with `duologue mix`",
         ) from error

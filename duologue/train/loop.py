@@ -1,106 +1,243 @@
-"""The training loop: one process, one device, the same run whether it is interrupted or not."""
+"""The training loop: on one process or many, interrupted or not, it is the same run."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch.optim import Optimizer
 
 from duologue.errors import UserError
 from duologue.formats.sequences import SequenceSet, describe
 from duologue.progress import say
-from duologue.train.checkpoint import checkpoints, read_trainer, restore_model, restore_optimizer, save_checkpoint
-from duologue.train.data import Batch, read_step
-from duologue.train.metrics import MetricsLog, memory_gb, read_metrics
-from duologue.train.model import KINDS, kind_masks, token_losses
-from duologue.train.origin import origin_of
-from duologue.train.recipe import Recipe
-from duologue.train.run import claim_run
+from duologue.train.boards import BoardName
+from duologue.train.checkpoint import checkpoint_weights, checkpoints, read_trainer, restore_optimizer
+from duologue.train.flops import flops_per_token
+from duologue.train.llama import PackedLlama, allocate, empty_llama
+from duologue.train.metrics import MetricsLog, memory_gb, read_metrics, speed
+from duologue.train.optimizer import adamw, moments
+from duologue.train.origin import Origin, origin_of
+from duologue.train.parallel import World, joined, resolve_dtype
+from duologue.train.reader import Reader
+from duologue.train.recipe import ModelPath, Recipe
+from duologue.train.remote import open_sequences
+from duologue.train.run import claim_run, held
+from duologue.train.saving import Saver
+from duologue.train.sharding import Weights, shard
+from duologue.train.step import compute_gradients, content_of, take_step
+from duologue.train.validation import Validation, open_valid
+from duologue.train.weights import Source, fill
 
 
-def train(recipe: Recipe, data: Path, out: Path, *, init_from: Path | None = None) -> dict[str, Any]:
-    """Train a model, or go on with a run that was interrupted.
+def train(
+    recipe: Recipe,
+    data: Path | str,
+    out: Path,
+    *,
+    init_from: Path | None = None,
+    valid: Sequence[Path] = (),
+    boards: Sequence[BoardName] = (),
+) -> dict[str, Any]:
+    """Train a model, or go on with a run that was interrupted; under `torchrun`, every process calls it.
 
-    The same command run again goes on from the last checkpoint and takes the very steps that an unbroken run would
-    have taken; on a CPU with as many threads, to the bit. A finished run returns at once.
+    The same command run again, on any number of processes, goes on from the last checkpoint and takes the very steps
+    that an unbroken run would have taken; on one process on a CPU with as many threads, to the bit. A finished run
+    returns at once.
 
     Args:
         recipe: the settings.
-        data: a finished sequence set of the recipe's stage.
-        out: the run directory: `run.json`, `metrics.jsonl`, `tensorboard/` and `checkpoint-NNNNNN/`.
+        data: a finished sequence set of the recipe's stage: a directory, or a URL that fsspec knows, whose shards
+            are then fetched ahead of need.
+        out: the run directory: `run.json`, `metrics.jsonl` and `checkpoint-NNNNNN/`, and what the boards write.
         init_from: a run, a checkpoint or a model in Hugging Face layout to take the first weights from, instead of
             the recipe's model. May be left out when a run goes on.
+        valid: finished sequence sets of the valid split.
+        boards: where the metrics go besides `metrics.jsonl`.
 
     Returns:
         `{"checkpoint": name, "step", "tokens", "loss", "finished_before": bool}`.
 
     Raises:
         UserError: the data is of another stage or too little, `out` holds another run, `init_from` does not fit the
-            data, the loss is not a number any more, or the disk is full. Checkpoints written before stay intact.
+            data, the loss is not a number any more, the disk is full, or another process was lost. Checkpoints
+            written before stay intact. Of many processes the first one raises it; the others end with SystemExit(2).
     """
-    sequences = SequenceSet(data)
-    steps = _steps(recipe, sequences)
-    begun = bool(checkpoints(out))
-    origin = None if begun and init_from is None else origin_of(recipe, sequences, init_from)
-    run = claim_run(out, recipe, describe(sequences.card), None if origin is None else origin.about)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with joined() as world, ExitStack() as stack:
+        start = _begin(recipe, data, out, init_from, valid, world, stack)
+        if start.step >= start.steps:
+            if world.first:
+                say(f"the run in {out} is finished: all {start.steps:,} steps are taken")
+        else:
+            try:
+                _run(recipe, start, out, boards, world)
+            except torch.OutOfMemoryError as error:
+                raise UserError(
+                    f"the memory of the GPU does not suffice ({str(error).splitlines()[0]})",
+                    where=recipe.name,
+                    hint="Lower micro_batch, set activation_checkpointing, or use more GPUs; the run goes on from "
+                    "its last checkpoint",
+                ) from error
+        return world.share(_result(out, start.step >= start.steps) if world.first else None)
 
-    step = tokens = 0
-    if begun:
-        last = checkpoints(out)[-1]
-        step, tokens = (read_trainer(last)[key] for key in ("step", "tokens"))
-        if step >= steps:
-            say(f"the run in {out} is finished: all {step:,} steps are taken")
-            return _result(out, finished_before=True)
-        model = restore_model(last)
-    else:
-        assert origin is not None
-        model = origin.build(recipe, sequences.vocabulary)
-    model.to(device).train()  # type: ignore[arg-type]
-    optimizer = _adamw(model, recipe)
-    if begun:
-        restore_optimizer(last, model, optimizer)
-    _announce(recipe, sequences, model, step, steps, device)
 
-    with MetricsLog(out, step, steps, recipe.log_every) as log:
-        while step < steps:
+@dataclass(frozen=True)
+class _Start:
+    """What a run begins or goes on with, the same in every process.
+
+    Attributes:
+        data: what it trains on.
+        valid: what it is validated on.
+        run: fingerprint of the run.
+        origin: of the first weights; None if the run goes on.
+        last: the checkpoint that it goes on from.
+        step: steps taken.
+        tokens: tokens read.
+        steps: that it will have taken at the end.
+    """
+
+    data: SequenceSet
+    valid: list[SequenceSet]
+    run: str
+    origin: Origin | None
+    last: Path | None
+    step: int
+    tokens: int
+    steps: int
+
+
+def _begin(
+    recipe: Recipe,
+    data: Path | str,
+    out: Path,
+    init_from: Path | None,
+    valid: Sequence[Path],
+    world: World,
+    stack: ExitStack,
+) -> _Start:
+    """Open everything and refuse what does not fit; the first process looks after the run directory."""
+    shared: dict[str, Any] = {}
+    with world.agreeing():
+        sequences = open_sequences(data, stack)
+        steps = _steps(recipe, sequences, world)
+        valid_sets = open_valid(sequences, valid)
+        if world.first:
+            begun = bool(checkpoints(out))
+            origin = None if begun and init_from is None else origin_of(recipe, sequences, init_from)
+            stack.enter_context(held(out))
+            run = claim_run(out, recipe, describe(sequences.card), None if origin is None else origin.about)
+            shared = {"run": run, "step": 0, "tokens": 0, "last": None, "path": None, "widened": False}
+            if whole := checkpoints(out):
+                about = read_trainer(whole[-1])
+                shared |= {"step": about["step"], "tokens": about["tokens"], "last": whole[-1].name}
+            elif origin is not None and isinstance(origin.model, ModelPath):
+                shared |= {"path": origin.model.path, "widened": origin.widened}
+    shared = world.share(shared)
+    last = out / shared["last"] if shared["last"] else None
+    model = ModelPath(shared["path"]) if shared["path"] else recipe.model
+    origin = None if last else Origin(model, {}, shared["widened"])
+    return _Start(sequences, valid_sets, shared["run"], origin, last, shared["step"], shared["tokens"], steps)
+
+
+def _model(recipe: Recipe, start: _Start, world: World) -> tuple[PackedLlama, Weights, Optimizer]:
+    """Make the model, cut over the processes, each of which reads the rows that it holds."""
+    with world.agreeing():
+        source: Source
+        if start.last is not None:
+            source, path = checkpoint_weights(start.last), str(start.last)
+        else:
+            assert start.origin is not None
+            source = start.origin.source(recipe, start.data.vocabulary)
+            path = start.origin.model.path if isinstance(start.origin.model, ModelPath) else ""
+    llama = empty_llama(source.config)
+    model = PackedLlama(llama, compile=recipe.compile, checkpointing=recipe.activation_checkpointing)
+    shard(model, world, resolve_dtype(recipe.dtype, world.device))
+    allocate(model, world.device)
+    model.train()
+    weights = Weights(model, world)
+    optimizer = adamw(weights.rows, recipe, start.step)
+    with world.agreeing():
+        fill(weights, source, path)
+        if start.last is not None:
+            restore_optimizer(start.last, weights, optimizer)
+    return model, weights, optimizer
+
+
+def _run(recipe: Recipe, start: _Start, out: Path, boards: Sequence[BoardName], world: World) -> None:
+    model, weights, optimizer = _model(recipe, start, world)
+    config, vocabulary = model.llama.config, start.data.vocabulary
+    size, base_size = recipe.sequences_per_step, vocabulary.base_size
+    log: MetricsLog | None = None
+    with ExitStack() as stack:
+        with world.agreeing():
+            validation = Validation(recipe, start.valid, world)
+            if world.first:
+                _announce(recipe, start, weights, world)
+                log = stack.enter_context(MetricsLog(out, start.step, start.steps, recipe.log_every, boards))
+        saver = stack.enter_context(Saver(out, world, config, vocabulary, recipe.keep_checkpoints))
+        reader = stack.enter_context(
+            Reader(start.data, range(start.step, start.steps), size, recipe.micro_batch, world)
+        )
+        step, tokens = start.step, start.tokens
+        error: UserError | None = None
+        while step < start.steps:
             began = time.perf_counter()
-            batch = read_step(sequences, step, recipe.sequences_per_step)
+            batches = []
+            try:
+                batches = next(reader)
+            except UserError as found:
+                error = found
             read = time.perf_counter()
+            error = error or saver.error
+            content = content_of(batches, base_size, world, failed=error is not None)
+            if content.failed:
+                world.agree(error)
+            losses, norm = compute_gradients(model, weights, batches, content, base_size, world)
+            if not all(math.isfinite(number or 0.0) for number in (losses["loss"], norm)):
+                world.agree(_not_finite(losses["loss"], norm, step, size, out))
             rate = recipe.learning_rate * min(1.0, (step + 1) / max(1, recipe.warmup_steps))
-            losses, norm = _gradients(model, batch, recipe, sequences.vocabulary.base_size, device)
-            _check_finite(losses["loss"], norm, step, recipe, out)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
+            take_step(weights, optimizer, norm, recipe.clip, rate)
             seconds = time.perf_counter() - began
-            count = int((batch.segments > 0).sum())
-            step, tokens = step + 1, tokens + count
+            step, tokens = step + 1, tokens + content.tokens
             line = {
                 "step": step,
                 "stage": recipe.stage,
                 **losses,
                 "learning_rate": rate,
+                "sequences": [(step - 1) * size, step * size - 1],
                 "tokens": tokens,
-                "tokens_per_s": count / seconds,
+                **speed(content.tokens, seconds, flops_per_token(config, content.attended), world.size, world.device),
                 "data_share": (read - began) / seconds,
-                "memory_gb": memory_gb(device),
+                "memory_gb": memory_gb(world.device),
                 "grad_norm": norm,
             }
-            log.add(line, seconds)
-            if step % recipe.checkpoint_every == 0 or step == steps:
-                # The lines go to the disk first: a checkpoint vouches for the metrics of all steps before it.
-                log.sync()
-                about = {"step": step, "tokens": tokens, "run": run, "data": describe(sequences.card)}
-                save_checkpoint(out, model, optimizer, sequences.vocabulary, about, recipe.keep_checkpoints)
-    return _result(out, finished_before=False)
+            last = step == start.steps
+            validated = validation.run(model, step) if validation.due(step, last) else None
+            saves = step % recipe.checkpoint_every == 0 or last
+            if log is not None:
+                try:
+                    log.add(line, seconds)
+                    if validated is not None:
+                        log.add_validation(step, validated)
+                    if saves:
+                        # The lines go to the disk first: a checkpoint vouches for all steps before it.
+                        log.sync()
+                except UserError as found:
+                    error = found
+            if saves:
+                world.agree(error)
+                state = {f"{name}/{key}": tensor for name, key, tensor in moments(weights.rows, optimizer)}
+                about = {"step": step, "tokens": tokens, "run": start.run, "data": describe(start.data.card)}
+                saver.save(weights.rows, state, about)
+        saver.wait()
 
 
-def _steps(recipe: Recipe, data: SequenceSet) -> int:
+def _steps(recipe: Recipe, data: SequenceSet, world: World) -> int:
     stage, size = data.card.config["stage"], recipe.sequences_per_step
     if stage != recipe.stage:
         raise UserError(
@@ -115,72 +252,26 @@ def _steps(recipe: Recipe, data: SequenceSet) -> int:
             where=data.directory,
             hint="Mix more data or more epochs, or lower sequences_per_step in the recipe",
         )
-    if recipe.steps and held < recipe.steps:
+    if world.first and recipe.steps and held < recipe.steps:
         say(f"the data gives {held:,} of the recipe's {recipe.steps:,} steps: the run ends there")
     return min(recipe.steps, held) if recipe.steps else held
 
 
-def _adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [weight for weight in parameters if weight.dim() >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [weight for weight in parameters if weight.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas)
-
-
-def _announce(
-    recipe: Recipe, data: SequenceSet, model: nn.Module, step: int, steps: int, device: torch.device
-) -> None:
-    parameters = sum(weight.numel() for weight in model.parameters())
-    dtype = str(_dtype(recipe, device)).removeprefix("torch.")
-    size = recipe.sequences_per_step
+def _announce(recipe: Recipe, start: _Start, weights: Weights, world: World) -> None:
+    parameters = sum(shape.numel() for shape in weights.shapes.values())
+    dtype = str(resolve_dtype(recipe.dtype, world.device)).removeprefix("torch.")
+    processes = f" in {world.size} processes" if world.size > 1 else ""
+    size, length = recipe.sequences_per_step, start.data.sequence_length
     say(
-        f"{recipe.name} on {device.type} in {dtype}: {parameters / 1e6:,.1f} M parameters, "
-        f"steps {step + 1:,} to {steps:,} of {size} x {data.sequence_length} = {size * data.sequence_length:,} tokens"
+        f"{recipe.name} on {world.device.type}{processes} in {dtype}: {parameters / 1e6:,.1f} M parameters, "
+        f"steps {start.step + 1:,} to {start.steps:,} of {size} x {length} = {size * length:,} tokens"
     )
 
 
-def _dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
-    if recipe.dtype == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if recipe.dtype == "bfloat16" else torch.float32
-
-
-def _gradients(
-    model: nn.Module, batch: Batch, recipe: Recipe, base_size: int, device: torch.device
-) -> tuple[dict[str, float | None], float]:
-    """Leave the clipped gradient of a step in the model; return its losses, in nats per target, and its norm.
-
-    The loss is the mean over all targets of the step, however it is cut into micro batches.
-    """
-    model.zero_grad()
-    dtype = _dtype(recipe, device)
-    counts = kind_masks(batch.targets, base_size).sum(dim=(1, 2)).tolist()
-    sums = torch.zeros(len(KINDS), device=device)
-    for piece in batch.micro(recipe.micro_batch):
-        piece = piece.to(device)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            losses = token_losses(model, piece)
-        (losses.sum() / max(1, sum(counts))).backward()
-        sums += (losses.detach() * kind_masks(piece.targets, base_size)).sum(dim=(1, 2))
-    norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-    by_kind = sums.tolist()
-    line: dict[str, float | None] = {"loss": sum(by_kind) / max(1, sum(counts))}
-    for kind, total, count in zip(KINDS, by_kind, counts, strict=True):
-        line[f"loss_{kind}"] = total / count if count else None
-    return line, float(norm)
-
-
-def _check_finite(loss: float | None, norm: float, step: int, recipe: Recipe, out: Path) -> None:
-    if loss is not None and math.isfinite(loss) and math.isfinite(norm):
-        return
-    first = step * recipe.sequences_per_step
-    last = first + recipe.sequences_per_step - 1
-    raise UserError(
+def _not_finite(loss: float | None, norm: float, step: int, size: int, out: Path) -> UserError:
+    return UserError(
         f"the loss of step {step + 1} is {loss}, the norm of its gradient {norm}; it read the sequences "
-        f"{first} to {last}",
+        f"{step * size} to {(step + 1) * size - 1}",
         where=out,
         hint="The checkpoints are intact. Lower the learning rate, or look at these sequences with "
         "`duologue inspect`, and start again in another --out",

@@ -5,32 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.utils import logging as transformers_logging
+from torch.distributed.fsdp import FSDPModule
+from transformers import LlamaForCausalLM
 
 from duologue.errors import UserError
-from duologue.formats import seeds
 from duologue.formats.vocabulary import TAGS
-from duologue.train.data import IGNORED, Batch
+from duologue.train.attention import document_borders
+from duologue.train.data import Batch
+from duologue.train.llama import PackedLlama, config_of
 from duologue.train.recipe import ModelPath, ModelSizes
-
-# Its bars would cut into our lines.
-transformers_logging.disable_progress_bar()
+from duologue.train.weights import FreshWeights, Source, StoredWeights, WidenedWeights, whole_model
 
 KINDS = ("text", "units", "tags")
 
 
-def build_model(model: ModelSizes | ModelPath, rows: int, base_size: int, seed: int) -> LlamaForCausalLM:
-    """Make the model that a run begins with, in float32 on the CPU.
+def source_of(model: ModelSizes | ModelPath, rows: int, base_size: int, seed: int) -> Source:
+    """Return the weights that a run begins with, where no run of ours went before.
 
-    From sizes, all weights are random, decided by `seed`. A pretrained model keeps its weights and gets the
-    rows of tags and units (see `widen`).
-
-    Rows beyond the vocabulary (`rows` is its size rounded up) are never a target, so training drives their
-    probability to nothing; whoever samples may still leave them out.
+    From sizes, all are random, decided by `seed`. A pretrained model keeps its weights and gets the rows of tags and
+    units (`WidenedWeights`).
 
     Args:
         model: sizes, or the path or hub name of a pretrained model.
@@ -41,37 +35,29 @@ def build_model(model: ModelSizes | ModelPath, rows: int, base_size: int, seed: 
     Raises:
         UserError: the pretrained model cannot be loaded, or has fewer rows than the text tokenizer has ids.
     """
-    if isinstance(model, ModelPath):
-        pretrained = load_model(model.path)
-        if pretrained.config.vocab_size < base_size:
-            raise UserError(
-                f"the model knows {pretrained.config.vocab_size:,} tokens, the data's text tokenizer has "
-                f"{base_size:,}",
-                where=model.path,
-                hint="Mix the data with the model's own tokenizer, or choose the model the tokenizer belongs to",
-            )
-        widen(pretrained, rows, base_size)
-        return pretrained
-    config = LlamaConfig(
-        vocab_size=rows,
-        hidden_size=model.hidden_size,
-        intermediate_size=model.intermediate_size,
-        num_hidden_layers=model.layers,
-        num_attention_heads=model.heads,
-        num_key_value_heads=model.kv_heads,
-        rope_parameters={"rope_type": "default", "rope_theta": model.rope_theta},
-        max_position_embeddings=8192,
-        # The tokens 1 and 2, Llama's defaults, are text like any other.
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(seeds.generator(seed, "weights").integers(2**63)))
-        return LlamaForCausalLM(config)
+    if isinstance(model, ModelSizes):
+        return FreshWeights(config_of(model, rows), seed)
+    stored = StoredWeights(model.path)
+    if stored.config.vocab_size < base_size:
+        raise UserError(
+            f"the model knows {stored.config.vocab_size:,} tokens, the data's text tokenizer has {base_size:,}",
+            where=model.path,
+            hint="Mix the data with the model's own tokenizer, or choose the model the tokenizer belongs to",
+        )
+    return WidenedWeights(stored, rows, base_size)
+
+
+def build_model(model: ModelSizes | ModelPath, rows: int, base_size: int, seed: int) -> LlamaForCausalLM:
+    """Make a whole model to begin with, in float32 on the CPU; the arguments are those of `source_of`.
+
+    Raises:
+        UserError: as `source_of`.
+    """
+    return whole_model(source_of(model, rows, base_size, seed), "" if isinstance(model, ModelSizes) else model.path)
 
 
 def load_model(path: str | Path) -> LlamaForCausalLM:
-    """Load a Llama in Hugging Face layout, in float32 on the CPU: a checkpoint of ours, or any other.
+    """Load a whole Llama in Hugging Face layout, in float32 on the CPU: a checkpoint of ours, or any other.
 
     Args:
         path: a directory, or a name on the hub (which is then asked for it).
@@ -79,78 +65,46 @@ def load_model(path: str | Path) -> LlamaForCausalLM:
     Raises:
         UserError: there is no such model, it is damaged, or it is not a Llama.
     """
-    local = Path(path).is_dir()
-    hint = "Give a directory with config.json and *.safetensors, or the name of a model on the hub you can reach"
-    try:
-        config = LlamaConfig.get_config_dict(str(path), local_files_only=local)[0]
-        if not config:
-            raise OSError("it has no config.json")
-        if config.get("model_type") != "llama":
-            raise ValueError(f"it is of type {config.get('model_type')}, not a Llama")
-        return LlamaForCausalLM.from_pretrained(
-            str(path),
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-            # A run has no random choice but its first weights: that makes it resumable to the bit.
-            attention_dropout=0.0,
-            local_files_only=local,
-            use_safetensors=True,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"the model could not be loaded ({reason})", where=path, hint=hint) from error
-
-
-@torch.no_grad()
-def widen(model: LlamaForCausalLM, rows: int, base_size: int) -> None:
-    """Give the input and output embeddings `rows` rows, those from `base_size` on at the mean of the ones before.
-
-    The rows below `base_size` stay as they are, so the logits of text do; tied embeddings stay tied.
-
-    Args:
-        model: changed in place.
-        rows: rows afterwards, a multiple of 128.
-        base_size: rows in use before, at most the rows that there are.
-    """
-    model.resize_token_embeddings(rows, mean_resizing=False)
-    for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
-        assert isinstance(embedding, nn.Embedding | nn.Linear)
-        embedding.weight[base_size:] = embedding.weight[:base_size].mean(dim=0)
-
-
-def packing_mask(segments: Tensor) -> Tensor:
-    """Return which token may look at which: itself and what came before it in the same document.
-
-    Args:
-        segments: int `[sequences, length]`, the document each token is in (see `Batch`).
-
-    Returns:
-        bool `[sequences, 1, length, length]`, true where the row's token sees the column's. Padding sees padding,
-        so that no row is empty (a softmax over nothing is NaN).
-    """
-    length = segments.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    return ((segments[:, :, None] == segments[:, None, :]) & causal)[:, None]
-
-
-def logits(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the model's logits, `[sequences, length, rows]`; those of a document are as if it stood alone."""
-    output = model(
-        input_ids=batch.tokens,
-        attention_mask=packing_mask(batch.segments),
-        position_ids=batch.positions,
-        use_cache=False,
-    )
-    return output.logits
+    return whole_model(StoredWeights(path), path)
 
 
 def token_losses(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the cross-entropy of each target in nats, float32 `[sequences, length]`; 0 where there is none."""
-    scores = logits(model, batch).float()
-    losses = functional.cross_entropy(
-        scores.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return losses.view_as(batch.targets)
+    """Return the cross-entropy of each target in nats, float32 `[sequences, length]`; 0 where there is none.
+
+    With autograd, only the losses' sum has a gradient (`loss.target_losses`).
+
+    Args:
+        model: a `PackedLlama`, or a bare `LlamaForCausalLM`.
+        batch: on any device; on the CPU is best, where its documents are looked for.
+    """
+    return _run(model, batch.tokens, batch.positions, batch.segments, batch.targets)
+
+
+def next_logits(model: nn.Module, tokens: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
+    """Return the logits of what follows the last token, float32 `[rows]`.
+
+    Under sharding every process calls it in step.
+
+    Args:
+        model: a `PackedLlama`, or a bare `LlamaForCausalLM`.
+        tokens: int64 `[1, n]`.
+        positions: int64 `[1, n]`, as in `Batch`.
+        segments: int64 `[1, n]`, as in `Batch`.
+    """
+    return _run(model, tokens, positions, segments, None)[0]
+
+
+def _run(model: nn.Module, tokens: Tensor, positions: Tensor, segments: Tensor, targets: Tensor | None) -> Tensor:
+    packed = model if isinstance(model, PackedLlama) else PackedLlama(model)  # type: ignore[arg-type]
+    device = next(packed.parameters()).device
+    borders = document_borders(segments)
+    longest = int(borders.diff().max())
+    tokens, positions, borders = (part.to(device, non_blocking=True) for part in (tokens, positions, borders))
+    result = packed(tokens, positions, borders, longest, None if targets is None else targets.to(device))
+    if isinstance(packed, FSDPModule) and not torch.is_grad_enabled():
+        # No way back will follow, at whose end the embeddings would be cut again.
+        packed.reshard()
+    return result
 
 
 def kind_masks(targets: Tensor, base_size: int) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig
 
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint, sha256_file
@@ -15,8 +15,9 @@ from duologue.formats.sequences import SequenceSet, describe
 from duologue.formats.vocabulary import Vocabulary
 from duologue.progress import say
 from duologue.train.checkpoint import TRAINER, checkpoints, read_trainer
-from duologue.train.model import build_model, load_model
+from duologue.train.model import source_of
 from duologue.train.recipe import ModelPath, ModelSizes, Recipe
+from duologue.train.weights import Source, StoredWeights
 
 _SYNCHRONOUS = (2, 3)
 
@@ -35,24 +36,24 @@ class Origin:
     about: dict[str, Any]
     widened: bool
 
-    def build(self, recipe: Recipe, vocabulary: Vocabulary) -> LlamaForCausalLM:
-        """Return the model, in float32 on the CPU, its embeddings as wide as the vocabulary asks.
+    def source(self, recipe: Recipe, vocabulary: Vocabulary) -> Source:
+        """Return the weights, the embeddings as wide as the vocabulary asks.
 
         Raises:
-            UserError: it cannot be loaded, or has other sizes than the recipe says or the vocabulary needs.
+            UserError: they cannot be loaded, or have other sizes than the recipe says or the vocabulary needs.
         """
         if not self.widened:
-            return build_model(self.model, vocabulary.padded_size(), vocabulary.base_size, recipe.seed)
+            return source_of(self.model, vocabulary.padded_size(), vocabulary.base_size, recipe.seed)
         assert isinstance(self.model, ModelPath)
-        model = load_model(self.model.path)
-        if model.config.vocab_size != vocabulary.padded_size():
+        stored = StoredWeights(self.model.path)
+        if stored.config.vocab_size != vocabulary.padded_size():
             raise UserError(
-                f"the model has {model.config.vocab_size:,} rows, its vocabulary needs {vocabulary.padded_size():,}",
+                f"the model has {stored.config.vocab_size:,} rows, its vocabulary needs {vocabulary.padded_size():,}",
                 where=self.model.path,
                 hint="Start from a whole checkpoint",
             )
-        _same_sizes(recipe, model, self.model.path)
-        return model
+        _same_sizes(recipe, stored.config, self.model.path)
+        return stored
 
 
 def origin_of(recipe: Recipe, data: SequenceSet, init_from: Path | None) -> Origin:
@@ -151,10 +152,9 @@ def _same_chunk(theirs: Mapping[str, Any], ours: Mapping[str, Any], where: Path)
         )
 
 
-def _same_sizes(recipe: Recipe, model: LlamaForCausalLM, where: str) -> None:
+def _same_sizes(recipe: Recipe, config: LlamaConfig, where: str) -> None:
     if isinstance(recipe.model, ModelPath):
         return
-    config = model.config
     assert config.rope_parameters is not None
     theirs = {
         "hidden_size": config.hidden_size,

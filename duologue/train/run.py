@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,47 @@ from duologue.train.recipe import ModelPath, Recipe
 
 RUN = "run.json"
 _FORMAT = 1
+# What a run may do otherwise when it goes on, on other machines for example: results do not depend on it.
+_FREE = (
+    "micro_batch",
+    "compile",
+    "activation_checkpointing",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+    "valid_every",
+    "valid_sequences",
+    "sample_chunks",
+)
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Hold a run directory, made where there is none, so that no other trainer writes in it meanwhile.
+
+    Raises:
+        UserError: another one does, or the directory cannot be made.
+    """
+    with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                "another training writes here", where=out, hint="Wait until it has ended, or choose another --out"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def claim_run(out: Path, recipe: Recipe, data: Mapping[str, Any], init_from: Mapping[str, Any] | None) -> str:
     """Make a directory ready for a run, or check that it holds the very same one.
 
-    What killed attempts left there is swept. Nothing written holds a time of day or a path of this machine.
+    Call it while the directory is `held`. What killed attempts left there is swept. Nothing written holds a time of
+    day or a path of this machine.
 
     Args:
         out: the run directory.
@@ -34,11 +72,10 @@ def claim_run(out: Path, recipe: Recipe, data: Mapping[str, Any], init_from: Map
     Raises:
         UserError: the directory holds another run, or other files, or cannot be written.
     """
-    settings = recipe.as_dict()
+    settings = {key: value for key, value in recipe.as_dict().items() if key not in _FREE}
     if isinstance(recipe.model, ModelPath) and Path(recipe.model.path).is_dir():
         settings["model"] = {"path": Path(recipe.model.path).name}
     with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
         sweep_checkpoints(out)
     path = out / RUN
     there = _read(path) if path.exists() else None

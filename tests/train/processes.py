@@ -51,30 +51,61 @@ def run_killed_at(settings: dict[str, Any], data: Path, out: Path, kill_at: int 
     return process.exitcode
 
 
-def _save(checkpoint: Path, run: Path) -> None:
+def _join(
+    rank: int, size: int, port: int, messages: Path, settings: dict[str, Any], data: Path, out: Path, **options: Any
+) -> None:
     import torch
 
-    from duologue.formats.vocabulary import Vocabulary
-    from duologue.train.checkpoint import restore_model, restore_optimizer, save_checkpoint
+    from duologue.errors import UserError
+    from duologue.train.loop import train
+    from tests.train.toy import recipe
 
-    class Fatal(Vocabulary):
-        """Saved when weights and optimizer are on the disk already, before the checkpoint is whole."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), TORCHELASTIC_USE_AGENT_STORE="True")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    try:
+        train(recipe(**settings), data, out, **options)
+    except UserError as error:
+        # As the command line says it.
+        (messages / f"{rank}.txt").write_text(str(error))
+        sys.exit(2)
 
-        def save(self, directory: Path) -> None:
-            os.kill(os.getpid(), signal.SIGKILL)
 
-    model = restore_model(checkpoint)
-    optimizer = torch.optim.AdamW(model.parameters())
-    restore_optimizer(checkpoint, model, optimizer)
-    save_checkpoint(run, model, optimizer, Fatal.byte_level(units=20), {"step": 99}, keep=1)
+class Together:
+    """A run on several processes, begun; this one has their store, as the agent of `torchrun` would."""
 
+    def __init__(
+        self, size: int, settings: dict[str, Any], data: Path, out: Path, messages: Path, **options: Any
+    ) -> None:
+        from torch.distributed import TCPStore
 
-def save_and_die(checkpoint: Path, run: Path) -> int | None:
-    """Write a checkpoint into `run` in a process that is killed half-way; return its exit code."""
-    process = _context.Process(target=_save, args=(checkpoint, run))
-    process.start()
-    process.join()
-    return process.exitcode
+        messages.mkdir()
+        self._messages = messages
+        self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self.processes = [
+            _context.Process(
+                target=_join, args=(rank, size, self._store.port, messages, settings, data, out), kwargs=options
+            )
+            for rank in range(size)
+        ]
+        for process in self.processes:
+            process.start()
+
+    def kill(self, rank: int) -> None:
+        """Kill a process (SIGKILL), if it is still there."""
+        self.processes[rank].kill()
+
+    def wait(self) -> list[int | None]:
+        """Return the exit codes, in the order of the ranks."""
+        for process in self.processes:
+            process.join(120)
+        assert all(process.exitcode is not None for process in self.processes)
+        return [process.exitcode for process in self.processes]
+
+    @property
+    def messages(self) -> list[str]:
+        """The users' errors that the processes ended with."""
+        return [file.read_text() for file in sorted(self._messages.iterdir())]
 
 
 def _mount(disk: Path, size: str) -> bool:
@@ -94,7 +125,7 @@ def _fill(data: Path, disk: Path, size: str, ballast: int, report: Path) -> None
     import torch
 
     from duologue.errors import UserError
-    from duologue.train.checkpoint import checkpoints, restore_model
+    from duologue.train.checkpoint import checkpoints, load_checkpoint_model
     from duologue.train.loop import train
     from duologue.train.metrics import read_metrics
     from tests.train.toy import recipe
@@ -111,7 +142,7 @@ def _fill(data: Path, disk: Path, size: str, ballast: int, report: Path) -> None
         message = str(error)
     kept = checkpoints(run)
     for path in kept:
-        restore_model(path)
+        load_checkpoint_model(path)
     left = [path.name for path in run.glob(".tmp-*")]
     (disk / "ballast").unlink()
     step = train(recipe(), data, run)["step"]

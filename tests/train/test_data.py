@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from duologue.errors import UserError
 from duologue.formats.sequences import Document, PackedSequence, SequenceSet
 from duologue.formats.vocabulary import Vocabulary
-from duologue.train.data import IGNORED, collate, read_step
+from duologue.train.data import IGNORED, collate, nothing, read_rows
 from tests.train.toy import LENGTH, pack, write_set
 
 
-def test_the_steps_consume_every_sequence_once_and_in_order(stage2_set: Path) -> None:
+def test_rows_are_the_sequences_asked_for_in_order(stage2_set: Path) -> None:
     data = SequenceSet(stage2_set)
-    consumed = torch.cat([read_step(data, step, 5).tokens for step in range(8)])
+    consumed = torch.cat([read_rows(data, range(5 * step, 5 * step + 5)).tokens for step in range(8)])
     assert torch.equal(consumed, torch.from_numpy(np.stack([s.tokens for s in data]).astype(np.int64)))
 
 
 def test_micro_batches_are_the_batch_in_order(stage2_set: Path) -> None:
-    batch = read_step(SequenceSet(stage2_set), 0, 6)
+    batch = read_rows(SequenceSet(stage2_set), range(6))
     pieces = list(batch.micro(2))
     assert [len(piece.tokens) for piece in pieces] == [2, 2, 2]
     assert torch.equal(torch.cat([piece.targets for piece in pieces]), batch.targets)
@@ -60,9 +60,9 @@ def test_a_truncated_shard_is_named(stage2_set: Path, tmp_path: Path) -> None:
     shard = broken / "train-00001.tar"
     shard.write_bytes(shard.read_bytes()[:2000])
     data = SequenceSet(broken)
-    read_step(data, 0, 6)
+    read_rows(data, range(6))
     with pytest.raises(UserError, match="train-00001"):
-        read_step(data, 1, 6)
+        read_rows(data, range(6, 12))
 
 
 def test_a_token_beyond_the_vocabulary_is_refused(stage2_set: Path, tmp_path: Path) -> None:
@@ -79,12 +79,18 @@ def test_a_token_beyond_the_vocabulary_is_refused(stage2_set: Path, tmp_path: Pa
     assert content.count(harmless) == 1
     shard.write_bytes(content.replace(harmless, harmful))
     with pytest.raises(UserError, match="holds the token 279, the vocabulary has 279"):
-        read_step(SequenceSet(broken), 0, 2)
+        read_rows(SequenceSet(broken), range(2))
 
 
 def test_reading_does_not_depend_on_what_was_read_before(tmp_path: Path) -> None:
     directory = write_set(tmp_path / "set", sequences=12)
     data = SequenceSet(directory)
-    later = read_step(data, 2, 4)
-    read_step(data, 0, 4)
-    assert torch.equal(read_step(SequenceSet(directory), 2, 4).tokens, later.tokens)
+    later = read_rows(data, range(8, 12))
+    read_rows(data, range(4))
+    assert torch.equal(read_rows(SequenceSet(directory), range(8, 12)).tokens, later.tokens)
+
+
+def test_nothing_is_padding_without_a_target() -> None:
+    batch = nothing(7)
+    assert batch.tokens.shape == (1, 7)
+    assert not batch.segments.any() and (batch.targets == IGNORED).all()

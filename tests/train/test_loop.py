@@ -12,6 +12,7 @@ from duologue.errors import UserError
 from duologue.train.checkpoint import checkpoints
 from duologue.train.loop import train
 from duologue.train.metrics import read_metrics
+from duologue.train.run import held
 from tests.train.toy import recipe, write_set
 
 
@@ -26,6 +27,7 @@ def test_a_line_has_every_number(stage2_run: Path) -> None:
         assert (line["step"], line["stage"], line["loss_text"]) == (number, 2, None)
         assert 0 < line["data_share"] < 1 and line["tokens_per_s"] > 0 and line["memory_gb"] > 0.01
         assert line["tokens"] == 127 * number
+        assert line["sequences"] == [2 * number - 2, 2 * number - 1]
         assert line["learning_rate"] == 1e-2 * min(1, number / 2)
         assert line["grad_norm"] > 0
 
@@ -39,11 +41,13 @@ def test_the_loss_is_the_mean_of_its_kinds(tmp_path: Path) -> None:
     assert all(math.isfinite(kind) for kind in kinds)
 
 
-def test_tensorboard_has_the_same_losses(stage2_run: Path) -> None:
-    events = EventAccumulator(str(stage2_run / "tensorboard"))
+def test_tensorboard_has_the_same_losses(stage2_set: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(recipe(steps=3), stage2_set, run, boards=["tensorboard"])
+    events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
     shown = [event.value for event in events.Scalars("loss")]
-    assert shown == pytest.approx([line["loss"] for line in read_metrics(stage2_run)])
+    assert shown == pytest.approx([line["loss"] for line in read_metrics(run)])
 
 
 def test_micro_batches_do_not_change_the_losses(stage2_set: Path, tmp_path: Path) -> None:
@@ -139,3 +143,56 @@ def test_a_loss_that_is_no_number_stops_the_run_and_spares_the_checkpoint(
         train(recipe(), stage2_set, run)
     assert [path.name for path in checkpoints(run)] == ["checkpoint-000016"]
     assert len(read_metrics(run)) == 16
+
+
+@pytest.mark.parametrize("settings", [{"activation_checkpointing": True}, {"sequences_per_step": 3}])
+def test_what_is_a_matter_of_memory_changes_no_loss(
+    settings: dict[str, object], stage2_set: Path, tmp_path: Path
+) -> None:
+    plain = {**settings, "activation_checkpointing": False, "micro_batch": 3}
+    train(recipe(**plain, steps=4), stage2_set, tmp_path / "plain")
+    train(recipe(**{**plain, **settings, "micro_batch": 2}, steps=4), stage2_set, tmp_path / "other")
+    losses = [[line["loss"] for line in read_metrics(tmp_path / name)] for name in ("plain", "other")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_a_run_goes_on_with_another_micro_batch_but_not_with_another_step(
+    stage2_run: Path, stage2_set: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(stage2_run, run)
+    shutil.rmtree(checkpoints(run)[-1])
+    assert train(recipe(micro_batch=1, keep_checkpoints=1), stage2_set, run)["step"] == 20
+    assert [path.name for path in checkpoints(run)] == ["checkpoint-000020"]
+    with pytest.raises(UserError, match=r"another run: .*recipe\.sequences_per_step 2 there, 4 here"):
+        train(recipe(sequences_per_step=4), stage2_set, run)
+
+
+def test_a_state_in_bfloat16_learns_as_well(stage2_set: Path, stage2_run: Path, tmp_path: Path) -> None:
+    train(recipe(optimizer_dtype="bfloat16"), stage2_set, tmp_path / "run")
+    state = load_file(checkpoints(tmp_path / "run")[-1] / "optimizer.safetensors")
+    assert {tensor.dtype for tensor in state.values()} == {torch.bfloat16}
+    ours, theirs = (read_metrics(run)[-1]["loss"] for run in (tmp_path / "run", stage2_run))
+    assert ours == pytest.approx(theirs, rel=0.1)
+
+
+def test_a_second_trainer_in_one_directory_is_refused(stage2_run: Path, stage2_set: Path) -> None:
+    with held(stage2_run), pytest.raises(UserError, match="another training writes here"):
+        train(recipe(), stage2_set, stage2_run)
+
+
+def test_a_shard_with_a_changed_byte_stops_the_run_before_it_is_read(stage2_set: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(stage2_set, data)
+    shard = data / "train-00002.tar"
+    content = bytearray(shard.read_bytes())
+    content[700] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(UserError, match="the shard is damaged: its sha256 is") as caught:
+        train(recipe(), data, tmp_path / "run")
+    assert "train-00002" in str(caught.value)
+    # Sequences 12 to 17 are in it.
+    assert len(read_metrics(tmp_path / "run")) == 6
+    assert [path.name for path in checkpoints(tmp_path / "run")] == ["checkpoint-000004"]
+    shutil.copy(stage2_set / shard.name, shard)
+    assert train(recipe(), data, tmp_path / "run")["step"] == 20

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from duologue.errors import UserError
 from duologue.formats.vocabulary import Vocabulary
-from duologue.train.data import collate
-from duologue.train.model import build_model, kind_masks, load_model, logits, packing_mask, token_losses, widen
+from duologue.train.data import Batch, collate
+from duologue.train.llama import PackedLlama
+from duologue.train.model import build_model, kind_masks, load_model, next_logits, token_losses
 from duologue.train.recipe import ModelPath, ModelSizes
 from tests.train.toy import LENGTH, SIZES, UNITS, pack
 
@@ -34,29 +36,52 @@ def _pretrained(tied: bool = False, rows: int = 260) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
+def _logits(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
+    """Logits of every token of a batch of one sequence, each as the last one of what is before it."""
+    parts = (batch.tokens, batch.positions, batch.segments)
+    places = range(1, batch.tokens.shape[1] + 1)
+    return torch.stack([next_logits(model, *(part[:, :end] for part in parts)) for end in places])
+
+
 @torch.no_grad()
 def test_the_logits_of_a_packed_document_are_those_of_it_alone() -> None:
     model = _toy_model()
     # Wide weights, so that attention is far from even and a leak would show.
     for weight in model.parameters():
         weight.mul_(5 if weight.dim() == 2 else 1)
-    lengths = [17, 1, 30, 9]
-    packed = pack(VOCABULARY, 1, "d", lengths)
-    together = logits(model, collate([packed, pack(VOCABULARY, 2, "other", [LENGTH])]))
-    for document in packed.documents:
-        tokens = packed.tokens[document.offset : document.offset + document.length]
-        alone = model(input_ids=torch.from_numpy(tokens.astype("int64"))[None]).logits
-        inside = together[:1, document.offset : document.offset + document.length]
-        torch.testing.assert_close(inside, alone, atol=1e-5, rtol=0)
+    packed = pack(VOCABULARY, 1, "d", [17, 1, 30, 9])
+    alone = [
+        model(input_ids=torch.from_numpy(packed.tokens[d.offset : d.offset + d.length].astype("int64"))[None]).logits
+        for d in packed.documents
+    ]
+    together = _logits(model, collate([packed]))
+    for document, expected in zip(packed.documents, alone, strict=True):
+        inside = together[document.offset : document.offset + document.length]
+        torch.testing.assert_close(inside, expected[0], atol=1e-5, rtol=0)
+    losses = token_losses(model, collate([pack(VOCABULARY, 2, "other", [LENGTH]), packed]))[1]
+    tokens = collate([packed]).targets[0]
+    expected_losses = functional.cross_entropy(together, tokens, ignore_index=-100, reduction="none")
+    torch.testing.assert_close(losses, expected_losses, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
-def test_without_the_mask_they_would_differ() -> None:
+def test_without_borders_they_would_differ() -> None:
     model = _toy_model()
     batch = collate([pack(VOCABULARY, 2, "d", [30, 34])])
-    apart = logits(model, batch)
-    joined = logits(model, replace(batch, segments=torch.ones_like(batch.segments)))
-    assert (apart - joined)[0, 30:].abs().max() > 1e-4
+    joined = replace(batch, segments=torch.ones_like(batch.segments))
+    apart, together = (token_losses(model, one)[0, 30:] for one in (batch, joined))
+    assert (apart - together).abs().max() > 1e-4
+
+
+def test_packing_leaves_the_model_as_transformers_knows_it() -> None:
+    model = _toy_model()
+    tokens = torch.arange(40)[None]
+    before = model(tokens).logits
+    PackedLlama(model)
+    torch.testing.assert_close(model(tokens).logits, before, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        model(tokens, attention_mask=torch.ones_like(tokens)).logits, before, atol=1e-6, rtol=0
+    )
 
 
 @torch.no_grad()
@@ -68,13 +93,6 @@ def test_padding_has_no_loss_and_changes_none() -> None:
     assert torch.equal(losses, token_losses(model, noisy))
     assert torch.equal(losses > 0, batch.targets >= 0)
     assert losses.isfinite().all()
-
-
-def test_the_mask_is_causal_within_a_document_and_empty_between() -> None:
-    mask = packing_mask(torch.tensor([[1, 1, 2, 0, 0]]))
-    seen = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
-    assert mask.shape == (1, 1, 5, 5)
-    assert mask[0, 0].int().tolist() == seen
 
 
 def test_targets_fall_into_text_units_and_tags() -> None:
@@ -100,19 +118,42 @@ def test_making_a_model_leaves_the_callers_random_state_alone() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("tied", [False, True])
-def test_widening_keeps_old_rows_and_their_logits_and_fills_new_ones_with_the_mean(tied: bool) -> None:
-    model = _pretrained(tied)
+def test_widening_keeps_old_rows_and_their_logits_and_fills_new_ones_with_the_mean(
+    tied: bool, tmp_path: Path
+) -> None:
+    plain = _pretrained(tied)
+    plain.save_pretrained(tmp_path)
     tokens = torch.arange(257)[None]
-    before = model(tokens).logits[..., :257]
-    old = [model.get_input_embeddings().weight.clone(), model.get_output_embeddings().weight.clone()]
-    widen(model, ROWS, base_size=257)
-    for embedding, rows in zip((model.get_input_embeddings(), model.get_output_embeddings()), old, strict=True):
-        assert embedding.weight.shape == (ROWS, 32)
-        assert torch.equal(embedding.weight[:257], rows[:257])
-        torch.testing.assert_close(embedding.weight[257:], rows[:257].mean(0).expand(ROWS - 257, 32))
+    model = build_model(ModelPath(str(tmp_path)), ROWS, 257, seed=0).eval()
+    for get in (LlamaForCausalLM.get_input_embeddings, LlamaForCausalLM.get_output_embeddings):
+        weight, old = get(model).weight, get(plain).weight
+        assert weight.shape == (ROWS, 32)
+        assert torch.equal(weight[:257], old[:257])
+        torch.testing.assert_close(weight[257:], old[:257].mean(0).expand(ROWS - 257, 32))
     assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) is tied
     assert model.config.vocab_size == ROWS
-    torch.testing.assert_close(model(tokens).logits[..., :257], before, atol=1e-6, rtol=0)
+    torch.testing.assert_close(model(tokens).logits[..., :257], plain(tokens).logits[..., :257], atol=1e-6, rtol=0)
+
+
+def test_a_model_in_several_files_is_the_same(tmp_path: Path) -> None:
+    model = _pretrained()
+    model.save_pretrained(tmp_path / "one")
+    model.save_pretrained(tmp_path / "many", max_shard_size="20kB")
+    assert len(list((tmp_path / "many").glob("model-*"))) > 2
+    one, many = (load_model(tmp_path / name).state_dict() for name in ("one", "many"))
+    assert one.keys() == many.keys()
+    assert all(torch.equal(one[name], many[name]) for name in one)
+    next((tmp_path / "many").glob("model-*")).unlink()
+    with pytest.raises(UserError, match="parts of model"):
+        load_model(tmp_path / "many")
+
+
+def test_a_model_in_half_precision_is_read_in_float32(tmp_path: Path) -> None:
+    model = _pretrained()
+    model.to(torch.bfloat16).save_pretrained(tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.dtype == torch.float32
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight.float())
 
 
 def test_a_pretrained_model_is_widened_when_loaded(tmp_path: Path) -> None:

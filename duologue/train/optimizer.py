@@ -1,0 +1,91 @@
+"""AdamW, with a state in float32 or in half of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from duologue.train.recipe import Recipe
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+# Numbers in float32 at once, in a step with a state in bfloat16.
+_AT_ONCE = 2**26
+
+
+def adamw(weights: Mapping[str, nn.Parameter], recipe: Recipe, steps: int = 0) -> Optimizer:
+    """Return the optimizer of a run, its state empty as before the first step.
+
+    Args:
+        weights: rows of the weights by name, all in float32 on one device.
+        recipe: of the run; norms get no weight decay.
+        steps: that were taken before; the state is then to be filled (`moments`).
+    """
+    parameters = [weight for weight in weights.values() if weight.numel()]
+    groups = [
+        {"params": [weight for weight in parameters if weight.dim() >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [weight for weight in parameters if weight.dim() < 2], "weight_decay": 0.0},
+    ]
+    compact = recipe.optimizer_dtype == "bfloat16"
+    fused = not compact and any(weight.is_cuda for weight in parameters)
+    optimizer: Optimizer
+    if compact:
+        optimizer = CompactAdamW(groups, recipe.learning_rate, recipe.betas)
+    else:
+        optimizer = AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=fused or None)
+    for weight in parameters:
+        optimizer.state[weight] = {
+            # The fused kernel looks for it on the device.
+            "step": torch.tensor(float(steps), device=weight.device if fused else "cpu"),
+            **{key: torch.zeros_like(weight, dtype=getattr(torch, recipe.optimizer_dtype)) for key in MOMENTS},
+        }
+    return optimizer
+
+
+def moments(weights: Mapping[str, nn.Parameter], optimizer: Optimizer) -> Iterator[tuple[str, str, Tensor]]:
+    """Yield name, moment (one of MOMENTS) and tensor of an optimizer's state, in the order of the weights."""
+    for name, weight in weights.items():
+        for key in MOMENTS:
+            yield name, key, optimizer.state[weight][key] if weight.numel() else weight.detach()
+
+
+class CompactAdamW(Optimizer):
+    """AdamW that computes in float32 and keeps its moments in bfloat16.
+
+    Their 8 bits suffice for averages over some tens of steps (second beta at most 0.98): one of a thousand steps
+    would change by less than they can tell.
+
+    Args:
+        groups: parameters in float32, with their weight decay.
+        lr: learning rate.
+        betas: of the averages.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": 1e-8, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take a step."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                state["step"] += 1
+                parts = (weight, weight.grad, *(state[key] for key in MOMENTS))
+                for pieces in zip(*(part.flatten().split(_AT_ONCE) for part in parts), strict=True):
+                    _update(pieces, int(state["step"]), group)
+
+
+def _update(pieces: tuple[Tensor, ...], step: int, group: Mapping[str, Any]) -> None:
+    weight, gradient, average, square = pieces
+    first, second = group["betas"]
+    mean = average.float().lerp_(gradient, 1 - first)
+    variance = square.float().mul_(second).addcmul_(gradient, gradient, value=1 - second)
+    average.copy_(mean)
+    square.copy_(variance)
+    weight.mul_(1 - group["lr"] * group["weight_decay"])
+    scale = variance.div_(1 - second**step).sqrt_().add_(group["eps"])
+    weight.addcdiv_(mean, scale, value=-group["lr"] / (1 - first**step))
