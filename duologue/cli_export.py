@@ -1,4 +1,4 @@
-"""`duologue export`: artefacts in other tools' forms."""
+"""`duologue export`: artefacts and models in other tools' forms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from duologue.cli_options import AsJson, Out
 
-app = typer.Typer(help="Write artefacts as other tools read them.")
+app = typer.Typer(help="Write artefacts and models as other tools read them.")
 
 
 @app.command("dgslm")
@@ -41,6 +41,27 @@ def export_lhotse(
     from duologue.pipelines.export_lhotse import export_lhotse as run
 
     _print_export(run(manifest, out), out, as_json)
+
+
+@app.command("hf")
+def export_hf(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or one of its checkpoints.")],
+    out: Out,
+    dtype: Annotated[str, typer.Option(help="Of the weights: float32 or bfloat16.")] = "bfloat16",
+    as_json: AsJson = False,
+) -> None:
+    """Write a trained model as AutoModelForCausalLM and AutoTokenizer load it.
+
+    Example: duologue export hf runs/stage3 --out models/stage3
+    """
+    from duologue.train.export import export_hf as run_export
+
+    about = run_export(run, out, dtype=dtype)  # type: ignore[arg-type]  # checked there
+    print(
+        json.dumps({"out": str(out), **about})
+        if as_json
+        else f"{out}: {', '.join(f'{name} {value}' for name, value in about.items())}"
+    )
 
 
 def _print_export(about: dict[str, Any], out: Path, as_json: bool) -> None:

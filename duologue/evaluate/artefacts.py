@@ -18,6 +18,7 @@ from duologue.formats.shards import Sample, read_shard
 
 RUN = "run.json"
 METRICS = "metrics.jsonl"
+VALID = "valid.jsonl"
 _KINDS = ("dialogues", "recordings", "units", "sequences")
 
 
@@ -44,12 +45,14 @@ class Run:
         directory: where it is.
         about: its `run.json`.
         metrics: the lines of its `metrics.jsonl` by step; of a step that was done twice, the later line.
+        validations: those of its `valid.jsonl`, likewise.
     """
 
     name: str
     directory: Path
     about: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
+    validations: Sequence[Mapping[str, Any]] = ()
 
     @property
     def stage(self) -> int:
@@ -58,8 +61,12 @@ class Run:
 
     def column(self, key: str) -> np.ndarray:
         """Return one number of every line, float64 `[steps]`; NaN where a line does not have it."""
-        values = [line.get(key) for line in self.metrics]
-        return np.array([np.nan if value is None else value for value in values], np.float64)
+        return column(self.metrics, key)
+
+
+def column(lines: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    """Return one number of every line, float64 `[lines]`; NaN where a line does not have it."""
+    return np.array([np.nan if line.get(key) is None else line[key] for line in lines], np.float64)
 
 
 def _short_names(directories: Sequence[Path]) -> list[str]:
@@ -99,20 +106,26 @@ def _read_run(directory: Path, name: str) -> Run:
             about = json.loads(path.read_bytes())
             _ = int(about["stage"]), about["fingerprint"], about["data"]["fingerprint"], about["init_from"]["kind"]
             path = directory / METRICS
-            lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        by_step: dict[int, dict[str, Any]] = {}
-        for line in lines:
-            # A run that goes on, or was killed, may end in half a line.
-            if line.endswith(b"\n"):
-                values = json.loads(line)
-                by_step[int(values["step"])] = values
+            metrics = _by_step(path)
+            path = directory / VALID
+            validations = _by_step(path)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"the run's files are damaged ({error!r})",
             where=path,
             hint="Start the training command again: it goes on from its last checkpoint",
         ) from error
-    return Run(name, directory, about, [by_step[step] for step in sorted(by_step)])
+    return Run(name, directory, about, metrics, validations)
+
+
+def _by_step(path: Path) -> list[dict[str, Any]]:
+    by_step: dict[int, dict[str, Any]] = {}
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+        # A run that goes on, or was killed, may end in half a line.
+        if line.endswith(b"\n"):
+            values = json.loads(line)
+            by_step[int(values["step"])] = values
+    return [by_step[step] for step in sorted(by_step)]
 
 
 @dataclass(frozen=True)

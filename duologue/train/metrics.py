@@ -1,4 +1,4 @@
-"""What a run says of itself: a line of numbers a step, in metrics.jsonl, in TensorBoard and on the console."""
+"""What a run says of itself: numbers of every step and validation, in files, on boards and on the console."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from duologue.errors import explained
 from duologue.formats.publish import write_bytes
 from duologue.progress import say
+from duologue.train.boards import Board, BoardName, open_board
+from duologue.train.flops import peak_flops
 from duologue.train.model import KINDS
 
 METRICS = "metrics.jsonl"
+VALID = "valid.jsonl"
 
 
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's metrics.jsonl, in order of their steps; a torn last line is left out.
+def read_metrics(run: Path, name: str = METRICS) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics.jsonl or valid.jsonl, in order; a torn last line is left out.
 
     Raises:
         UserError: the file may not be read.
     """
-    path = run / METRICS
+    path = run / name
     if not path.exists():
         return []
     with explained(path, "reading"):
@@ -38,25 +40,32 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 class MetricsLog:
-    """The metrics of a run as they arise; use as a context manager.
+    """The metrics of a run as they arise; use as a context manager, in the first process alone.
 
     Args:
         run: the run directory.
         step: steps that the run has taken already; what the files hold of later ones is cut off.
         steps: steps that it will have taken at the end.
         log_every: steps between lines on the console.
+        boards: where else the numbers go, "tensorboard" or "wandb".
 
     Raises:
-        UserError: the directory cannot be written.
+        UserError: the directory cannot be written, or a board is not installed.
     """
 
-    def __init__(self, run: Path, step: int, steps: int, log_every: int) -> None:
-        self._path, self._steps, self._log_every = run / METRICS, steps, log_every
-        kept = [line for line in read_metrics(run) if line["step"] <= step]
-        write_bytes(self._path, b"".join(_json_line(line) for line in kept))
+    def __init__(self, run: Path, step: int, steps: int, log_every: int, boards: Sequence[BoardName] = ()) -> None:
+        self._run, self._steps, self._log_every = run, steps, log_every
+        self._files = {}
+        # Opened first: if one is not installed, the files stay as they were.
+        self._boards: list[Board] = [open_board(name, run, step) for name in boards]
+        for name in (METRICS, VALID):
+            kept = [line for line in read_metrics(run, name) if line["step"] <= step]
+            if kept or name == METRICS:
+                write_bytes(run / name, b"".join(_json_line(line) for line in kept))
+            elif (run / name).exists():
+                (run / name).unlink()
         with explained(run):
-            self._file = self._path.open("ab")
-            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
+            self._files[METRICS] = (run / METRICS).open("ab")
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -64,9 +73,11 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with explained(self._path):
-            self._file.close()
-            self._board.close()
+        with explained(self._run):
+            for file in self._files.values():
+                file.close()
+            for board in self._boards:
+                board.close()
 
     def add(self, line: Mapping[str, Any], seconds: float) -> None:
         """Record a step.
@@ -78,15 +89,24 @@ class MetricsLog:
         Raises:
             UserError: the disk is full.
         """
-        with explained(self._path):
-            self._file.write(_json_line(line))
-            self._file.flush()
-            for name, value in line.items():
-                if name not in ("step", "stage") and value is not None:
-                    self._board.add_scalar(name, value, line["step"])
+        self._write(METRICS, line, "")
         step = line["step"]
         if step % self._log_every == 0 or step in (1, self._steps):
             say(f"{_console_line(line, self._steps)}, {(self._steps - step) * seconds:,.0f} s left")
+
+    def add_validation(self, step: int, result: Mapping[str, Any]) -> None:
+        """Record a validation.
+
+        Args:
+            step: steps taken before it.
+            result: of `Validation.run`.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        line = {"step": step, **result}
+        self._write(VALID, line, "valid/")
+        say(_validation_line(line, self._steps))
 
     def sync(self) -> None:
         """Bring the lines so far to the disk.
@@ -94,9 +114,42 @@ class MetricsLog:
         Raises:
             UserError: the disk is full.
         """
-        with explained(self._path):
-            os.fsync(self._file.fileno())
-            self._board.flush()
+        with explained(self._run):
+            for file in self._files.values():
+                os.fsync(file.fileno())
+
+    def _write(self, name: str, line: Mapping[str, Any], prefix: str) -> None:
+        with explained(self._run / name):
+            if name not in self._files:
+                self._files[name] = (self._run / name).open("ab")
+            self._files[name].write(_json_line(line))
+            self._files[name].flush()
+            numbers = {
+                f"{prefix}{key}": value for key, value in _numbers(line).items() if key not in ("step", "stage")
+            }
+            for board in self._boards:
+                board.add(numbers, line["step"])
+
+
+def speed(
+    tokens: int, seconds: float, flops_per_token: float, processes: int, device: torch.device
+) -> dict[str, float | None]:
+    """Return how fast a step was: `tokens_per_s`, `tokens_per_s_per_gpu` and `mfu`.
+
+    Args:
+        tokens: of documents in the step, of all processes together.
+        seconds: that it took.
+        flops_per_token: as `flops.flops_per_token` counts them.
+        processes: that shared it, a device each.
+        device: of this process. On a CPU, or a GPU whose peak is not known, `mfu` is None; on a CPU so is
+            `tokens_per_s_per_gpu`.
+    """
+    rate = tokens / seconds
+    if device.type != "cuda":
+        return {"tokens_per_s": rate, "tokens_per_s_per_gpu": None, "mfu": None}
+    peak = peak_flops(torch.cuda.get_device_name(device))
+    each = rate / processes
+    return {"tokens_per_s": rate, "tokens_per_s_per_gpu": each, "mfu": peak and each * flops_per_token / peak}
 
 
 def memory_gb(device: torch.device) -> float:
@@ -111,10 +164,41 @@ def _json_line(line: Mapping[str, Any]) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-def _console_line(line: Mapping[str, Any], steps: int) -> str:
+def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a line, those of tables in it named `table/key`."""
+    flat: dict[str, float] = {}
+    for key, value in line.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}/{name}": number for name, number in _numbers(value).items()}
+        elif isinstance(value, int | float):
+            flat[key] = value
+    return flat
+
+
+def _kinds(line: Mapping[str, Any]) -> str:
     parts = [f"{kind} {line[f'loss_{kind}']:.3f}" for kind in KINDS if line[f"loss_{kind}"] is not None]
+    return f"loss {line['loss']:.4f} ({', '.join(parts)})"
+
+
+def _console_line(line: Mapping[str, Any], steps: int) -> str:
+    gpu = ""
+    if line.get("tokens_per_s_per_gpu") is not None:
+        gpu = f" ({line['tokens_per_s_per_gpu']:,.0f} a GPU"
+        gpu += f", {line['mfu']:.1%} MFU)" if line.get("mfu") is not None else ")"
     return (
-        f"stage {line['stage']}, step {line['step']:,} of {steps:,}: loss {line['loss']:.4f} ({', '.join(parts)}), "
-        f"{line['tokens_per_s']:,.0f} tokens/s, data {line['data_share']:.1%} of the step, "
+        f"stage {line['stage']}, step {line['step']:,} of {steps:,}: {_kinds(line)}, "
+        f"{line['tokens_per_s']:,.0f} tokens/s{gpu}, data {line['data_share']:.1%} of the step, "
         f"{line['memory_gb']:.1f} GB"
     )
+
+
+def _validation_line(line: Mapping[str, Any], steps: int) -> str:
+    parts = [f"validation, step {line['step']:,} of {steps:,}: {_kinds(line)}"]
+    for table in ("sets", "sources"):
+        if len(line[table]) > 1:
+            parts.append(", ".join(f"{name} {losses['loss']:.3f}" for name, losses in line[table].items()))
+    if line.get("sample_valid") is not None:
+        parts.append(f"{line['sample_valid']:.0%} of the sample well-formed")
+    if line.get("sample_tokens_per_s") is not None:
+        parts.append(f"{line['sample_tokens_per_s']:.1f} tokens a second of dialogue")
+    return "; ".join(parts)

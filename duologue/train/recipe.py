@@ -65,7 +65,7 @@ class Recipe:
         name: of the recipe.
         stage: 1, 2 or 3; the sequence set has to be of the same stage.
         sequences_per_step: sequences of an optimizer step.
-        micro_batch: sequences that pass through the model at once; a matter of memory, not of results.
+        micro_batch: sequences that one process puts through the model at once; a matter of memory, not of results.
         learning_rate: after the warm-up; constant from there.
         warmup_steps: steps over which the learning rate rises in equal parts.
         steps: optimizer steps of the run; 0 for as many as the data gives. It ends with the data in any case.
@@ -73,12 +73,17 @@ class Recipe:
         weight_decay: of the matrices; norms have none.
         betas: of AdamW.
         clip: largest norm of the gradient.
-        dtype: of the computation; "auto" is bfloat16 on a GPU that has it, float32 elsewhere. Weights and
-            optimizer state are float32.
+        dtype: of the computation; "auto" is bfloat16 on a GPU that has it, float32 elsewhere.
+        optimizer_dtype: of the two averages that AdamW keeps of each weight; weights are float32.
+        compile: whether the model goes through `torch.compile`.
+        activation_checkpointing: whether a layer's activations are computed again on the way back, not kept.
         seed: of the weights of a model from nothing.
         checkpoint_every: steps between checkpoints; the last step has one in any case.
         keep_checkpoints: how many of the last checkpoints stay.
         log_every: steps between lines on the console.
+        valid_every: steps between validations, where the run has valid sets; 0 for none.
+        valid_sequences: sequences of each valid set that a validation reads, at most.
+        sample_chunks: length of the dialogue that a validation samples, in chunks; 0 for none.
     """
 
     name: str
@@ -93,10 +98,16 @@ class Recipe:
     betas: tuple[_Beta, _Beta] = (0.9, 0.95)
     clip: Annotated[float, _Within(1e-6)] = 1.0
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    optimizer_dtype: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    activation_checkpointing: bool = False
     seed: _Count = 0
     checkpoint_every: _Some = 500
     keep_checkpoints: _Some = 2
     log_every: _Some = 10
+    valid_every: _Count = 500
+    valid_sequences: _Some = 64
+    sample_chunks: _Count = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values, as JSON and TOML hold them."""
@@ -154,8 +165,8 @@ def _recipe(table: dict[str, Any], where: str) -> Recipe:
         shape = ModelPath if "path" in model else ModelSizes
         table["model"] = _typed(shape, model, where, prefix="model.")
     recipe = _typed(Recipe, table, where)
-    if recipe.sequences_per_step % recipe.micro_batch:
-        raise _wrong(where, "micro_batch", f"{recipe.micro_batch}, which does not divide sequences_per_step")
+    if recipe.micro_batch > recipe.sequences_per_step:
+        raise _wrong(where, "micro_batch", f"{recipe.micro_batch}, more than the sequences_per_step")
     if isinstance(recipe.model, ModelSizes):
         sizes = recipe.model
         # Rotary embeddings turn pairs of a head's numbers.
@@ -203,6 +214,10 @@ def _checked(value: Any, hint: Any, where: str, key: str) -> Any:
         if not isinstance(value, list) or len(value) != len(kinds):
             raise _wrong(where, key, f"{value!r}, not a list of {len(kinds)} numbers")
         return tuple(_checked(part, kind, where, key) for part, kind in zip(value, kinds, strict=True))
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise _wrong(where, key, f"{value!r}, not true or false")
+        return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or isinstance(value, bool):

@@ -44,8 +44,26 @@ def test_the_papers_stages_have_the_papers_numbers(
     assert recipe.model == ModelPath("meta-llama/Meta-Llama-3-8B")
 
 
+# What the hardware decides, and not the method.
+HARDWARE = {"name", "micro_batch", "activation_checkpointing"}
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_on_more_gpus_the_papers_stages_are_the_same_training(stage: int) -> None:
+    few, many = (load_recipe(f"{name}-stage{stage}").as_dict() for name in ("paper", "paper128"))
+    assert {key for key in few if few[key] != many[key]} == HARDWARE
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_the_1b_stages_take_a_tenth_of_the_papers_steps(stage: int) -> None:
+    small, paper = (load_recipe(f"{name}-stage{stage}") for name in ("llama-1b", "paper"))
+    assert (small.steps * 10, small.warmup_steps * 10) == (paper.steps, paper.warmup_steps)
+    assert (small.learning_rate, small.sequences_per_step) == (paper.learning_rate, paper.sequences_per_step)
+
+
 def test_every_bundled_recipe_is_valid_and_carries_its_name() -> None:
-    assert bundled() == [*(f"demo-stage{n}" for n in (1, 2, 3)), *(f"paper-stage{n}" for n in (1, 2, 3))]
+    families = ("demo", "llama-1b", "paper", "paper128")
+    assert bundled() == [f"{family}-stage{n}" for family in families for n in (1, 2, 3)]
     assert [load_recipe(name).name for name in bundled()] == bundled()
 
 
@@ -57,6 +75,8 @@ def test_a_recipe_file_is_read_with_defaults(tmp_path: Path) -> None:
     recipe = load_recipe(_file(tmp_path, MINIMAL))
     assert recipe.model == ModelSizes(32, 2, 4, 2, 64)
     assert (recipe.dtype, recipe.betas, recipe.clip) == ("auto", (0.9, 0.95), 1.0)
+    assert (recipe.optimizer_dtype, recipe.compile, recipe.activation_checkpointing) == ("float32", False, False)
+    assert (recipe.valid_every, recipe.valid_sequences, recipe.sample_chunks) == (500, 64, 0)
 
 
 def test_overrides_replace_settings_and_are_checked_like_them() -> None:
@@ -80,7 +100,11 @@ def test_overrides_replace_settings_and_are_checked_like_them() -> None:
         (("stage = 2", "stage = true"), "stage is True, not one of"),
         (("1e-3", "-1e-3"), "learning_rate is -0.001; it has to be at least"),
         (("1e-3", "nan"), "learning_rate is nan"),
-        (("micro_batch = 2", "micro_batch = 3"), "micro_batch is 3, which does not divide"),
+        (("micro_batch = 2", "micro_batch = 5"), "micro_batch is 5, more than the sequences_per_step"),
+        (("stage = 2", "stage = 2\ncompile = 1"), "compile is 1, not true or false"),
+        (("stage = 2", 'stage = 2\noptimizer_dtype = "auto"'), "optimizer_dtype is 'auto', not one of"),
+        (("stage = 2", "stage = 2\nvalid_evry = 5"), "unknown key valid_evry; the nearest is valid_every"),
+        (("stage = 2", "stage = 2\nvalid_sequences = 0"), "valid_sequences is 0; it has to be"),
         (("stage = 2", "stage = 2\nbetas = [0.9]"), "betas is .*, not a list of 2 numbers"),
         (("stage = 2", "stage = 2\nbetas = [0.9, 1.0]"), "betas is 1; it has to be"),
         (("stage = 2", 'stage = 2\ndtype = "fp8"'), "dtype is 'fp8', not one of"),

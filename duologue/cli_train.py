@@ -1,0 +1,128 @@
+"""`duologue train` and `duologue curve`: runs, what they will take, and how they go."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from duologue.cli_options import AsJson
+from duologue.errors import UserError
+
+if TYPE_CHECKING:
+    from duologue.train.boards import BoardName
+    from duologue.train.estimate import Estimate
+
+
+def train(
+    recipe: Annotated[str, typer.Option(help="Name of a bundled recipe, or a TOML file.")],
+    data: Annotated[Path | None, typer.Option(help="A sequence set.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run directory; a run that was killed goes on in it.")
+    ] = None,
+    valid: Annotated[
+        list[Path] | None, typer.Option(help="A sequence set of `mix --split valid`; more than once for more sets.")
+    ] = None,
+    init_from: Annotated[Path | None, typer.Option(help="A run of the stage before, or a model directory.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Base model instead of the recipe's: directory or hub name.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps instead of the recipe's.")] = None,
+    keep: Annotated[int | None, typer.Option(help="How many of the last checkpoints stay, instead.")] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the numbers for TensorBoard too.")
+    ] = False,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Log to Weights & Biases too (extra `wandb`).")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say what the run would take, and train nothing.")
+    ] = False,
+    gpus: Annotated[int, typer.Option(min=1, help="With --estimate: how many GPUs.")] = 8,
+    gpu: Annotated[str, typer.Option(help="With --estimate: h100, h100-pcie, h100-nvl, h200 or a100.")] = "h100",
+    mfu: Annotated[
+        float, typer.Option(min=0.01, max=1, help="With --estimate: share of the GPUs' peak that is reached.")
+    ] = 0.4,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on a sequence set, one stage.
+
+    On several GPUs: torchrun --no-python --nproc-per-node 8 duologue train ...
+
+    Example: duologue train --recipe paper-stage2 --data sequences/stage2 --init-from runs/stage1 --out runs/stage2
+    """
+    from duologue.train.recipe import load_recipe
+
+    overrides = {"steps": steps, "keep_checkpoints": keep, "model": None if model is None else {"path": model}}
+    chosen = load_recipe(recipe, {name: value for name, value in overrides.items() if value is not None})
+    if estimate:
+        from duologue.train.estimate import estimate as estimated
+
+        expected = estimated(chosen, data, gpus=gpus, gpu=gpu, mfu=mfu)
+        print(json.dumps(expected.as_dict()) if as_json else _told(expected))
+        return
+    if data is None or out is None:
+        missing = "--data" if data is None else "--out"
+        raise UserError(f"a run needs {missing}", where=missing, hint="Name it, or ask for the --estimate")
+    from duologue.train.loop import train as run
+
+    boards: list[BoardName] = ["tensorboard"] if tensorboard else []
+    if wandb:
+        boards.append("wandb")
+    result = run(chosen, data, out, init_from=init_from, valid=valid or (), boards=boards)
+    # Of the processes that torchrun starts, one speaks.
+    if os.environ.get("RANK", "0") == "0":
+        print(
+            json.dumps({"out": str(out), **result})
+            if as_json
+            else f"{out}: {', '.join(f'{name} {value}' for name, value in result.items())}"
+        )
+
+
+def _told(expected: Estimate) -> str:
+    lines = [
+        ("recipe", f"{expected.recipe}, {expected.gpus} x {expected.gpu}"),
+        ("parameters", f"{expected.parameters:,} ({expected.rows:,} rows of embeddings)"),
+        ("memory", f"{expected.memory_gb['total']:.1f} of {expected.capacity_gb:.0f} GB on each GPU"),
+        *((f"  {name}", f"{size:.1f} GB") for name, size in expected.memory_gb.items() if name != "total"),
+        ("checkpoint", f"{expected.checkpoint_gb:.1f} GB on the disk"),
+        ("step", f"{expected.sequences_per_step} x {expected.sequence_length:,} tokens"),
+        (
+            "steps",
+            "as many as the data gives: name it with --data" if expected.steps is None else f"{expected.steps:,}",
+        ),
+        ("FLOPs a token", f"{expected.flops_per_token:.3g}"),
+        ("tokens/s", f"{expected.tokens_per_s:,.0f} at {expected.mfu:.0%} MFU, which is assumed"),
+    ]
+    if expected.tokens is not None and expected.days is not None:
+        lines += [("tokens", f"{expected.tokens:,}"), ("time", _time(expected.days))]
+    lines += [("warning", warning) for warning in expected.warnings]
+    return "\n".join(f"{name:>16}  {value}" for name, value in lines)
+
+
+def _time(days: float) -> str:
+    return f"{days:.1f} days" if days >= 1 else f"{days * 24:.1f} hours"
+
+
+def curve(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, finished or still going on.")],
+    out: Annotated[Path, typer.Option("--out", help="The page (.html) or picture (.png) to write.")] = Path(
+        "curve.html"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Draw runs together: losses by step and by tokens, of text, units and tags, validation, learning rate.
+
+    Example: duologue curve runs/stage1 runs/stage2 --out curve.html
+    """
+    from duologue.evaluate.curve import write_curve
+
+    rows: list[dict[str, Any]] = write_curve(runs, out)
+    if as_json:
+        print(json.dumps({"out": str(out), "runs": rows}))
+        return
+    for row in rows:
+        valid = "" if row["valid_loss"] is None else f", valid {row['valid_loss']:.4f}"
+        print(f"{row['name']}: stage {row['stage']}, step {row['step']:,}, loss {row['loss']:.4f}{valid}")
+    print(f"{out}: open it to see the curves")

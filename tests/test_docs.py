@@ -1,0 +1,67 @@
+"""The commands in the docs are commands: they parse as they stand."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from duologue.cli import app
+
+DOCS = Path(__file__).parents[1] / "docs"
+# A synopsis, not a command: `[--seed S]`, `a|b`, `DIR...`.
+_SYNOPSIS = re.compile(r"[\[\]|]|\.\.\.|\bDIR\b")
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Yield page and line of every command in a block of a page, those that torchrun starts among them."""
+    for page in sorted(DOCS.glob("*.md")):
+        for block in re.findall(r"^```\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE):
+            for line in block.replace("\\\n", " ").splitlines():
+                found = re.match(r"(?:torchrun (?:--[\w-]+ (?:\d+ )?)+)?(duologue [a-z].*)", line)
+                if found and not _SYNOPSIS.search(line):
+                    yield page.name, found[1]
+
+
+COMMANDS = sorted(set(commands()))
+
+
+def parse(line: str) -> typer.Context:
+    """Parse a command as the program does, without running it."""
+    words = shlex.split(line, comments=True)[1:]
+    words = words[: words.index("--")] if "--" in words else words
+    command, name = typer.main.get_command(app), "duologue"
+    while hasattr(command, "commands"):
+        name, *words = words
+        command = command.commands[name]
+    return command.make_context(name, words)
+
+
+def test_the_guide_walks_the_whole_road() -> None:
+    steps = [" ".join(shlex.split(line)[1:3]) for page, line in COMMANDS if page == "fisher.md"]
+    for step in (
+        "manifest fisher",
+        "tokenizer import",
+        "tokenize",
+        "synthesize",
+        "mix",
+        "train",
+        "curve",
+        "export hf",
+    ):
+        assert any(found.startswith(step) for found in steps), step
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[f"{page}: {line}" for page, line in COMMANDS])
+def test_a_command_in_the_docs_parses(page: str, line: str) -> None:
+    assert parse(line)
+
+
+@pytest.mark.parametrize(
+    "line", ["duologue train --recpie x", "duologue tokenise x --out y", "duologue mix units --stage two --out x"]
+)
+def test_a_wrong_command_would_be_found(line: str) -> None:
+    with pytest.raises((KeyError, typer.TyperException)):
+        parse(line)
