@@ -66,6 +66,12 @@ def manifest_stereo(
     source: Annotated[str | None, typer.Option(help="Name of the corpus; the directory's name by default.")] = None,
     splits: SplitShares = "98:1:1",
     split_by: SplitBy = "conversation",
+    raw_rate: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Sample rate in Hz of files that don't say theirs: .ulaw, .alaw, .raw, and .shn without one."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List two-channel calls: stereo files, one file per speaker, or what a table names.
@@ -83,6 +89,7 @@ def manifest_stereo(
         splits=Splits.parse(splits),
         split_by=split_by,
         transcripts=None if transcripts is None else str(transcripts),
+        raw_rate=raw_rate,
     )
     print_card(card, out, as_json)
 

@@ -8,18 +8,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-import desphere
 import numpy as np
 import soundfile
 import soxr
 
+from duologue.formats.headerless import SHORTEN, coding_of, read_stream
 from duologue.formats.rejects import Unusable
+from duologue.formats.sphere import is_sphere, read_header, wav_of
 
 MAX_LENGTH_DIFFERENCE_S = 1.0
-BLOCK_S = 30
-_SPHERE = b"NIST_1A"
-_MAX_SPHERE_HEADER = 1 << 20
+BLOCK_S = 10
 # How libsndfile's log says that a file is shorter than its header: "data : 32000 (should be 15978)".
 _SHORTER = re.compile(r"(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)")
 # Programs that write to a pipe leave the largest number they have as the length: the length is then unknown.
@@ -46,29 +46,34 @@ class AudioInfo:
         return self.samples / self.sample_rate
 
 
-def probe(path: Path) -> AudioInfo:
+def probe(path: Path, raw_rate: int | None = None) -> AudioInfo:
     """Read the header of an audio file.
 
+    Args:
+        path: the file. A shorten stream says nothing of its length, and is decoded for it.
+        raw_rate: sample rate in Hz of a file that doesn't say it (`formats.headerless`).
+
     Raises:
-        Unusable: `missing_file`, `empty_file`, `empty` (no samples), or `undecodable` (no audio format that can
-            be read, or the file is shorter than its header says).
+        Unusable: `missing_file`, `empty_file`, `empty` (no samples), `no_rate` (neither the file nor `raw_rate` says
+            it), or `undecodable` (no audio format that can be read, or the file is shorter than its header says).
     """
     _check_there(path)
     if _is_sphere(path):
-        return _sphere_info(path)
-    with _sound(path) as sound:
+        header = read_header(path)
+        return _checked(AudioInfo(header.sample_rate, header.channel_count, header.sample_count), path)
+    with _sound(path, raw_rate) as sound:
         return _info(sound, path)
 
 
 def blocks(path: Path, info: AudioInfo | None = None) -> Iterator[np.ndarray]:
     """Decode an audio file block by block, in memory that does not grow with its length.
 
-    soundfile decodes what libsndfile knows; desphere decodes NIST SPHERE in the codings that it does not, and these
-    alone are held whole.
+    soundfile decodes what libsndfile knows; desphere decodes shorten streams, and NIST SPHERE in the codings that
+    libsndfile lacks, and these alone are held whole.
 
     Args:
         path: the file.
-        info: what `probe` says of it, where that is known already.
+        info: what `probe` says of it, where that is known already; needed where the file doesn't say its rate.
 
     Yields:
         float32 `[channels, samples]`, full scale at 1, `BLOCK_S` seconds at most.
@@ -78,7 +83,7 @@ def blocks(path: Path, info: AudioInfo | None = None) -> Iterator[np.ndarray]:
     """
     info = info or probe(path)
     left = info.samples
-    with _sound(path) as sound:
+    with _sound(path, info.sample_rate) as sound:
         while left:
             try:
                 block = sound.read(min(left, BLOCK_S * info.sample_rate), dtype="float32", always_2d=True).T
@@ -95,8 +100,12 @@ def blocks(path: Path, info: AudioInfo | None = None) -> Iterator[np.ndarray]:
             yield np.ascontiguousarray(block)
 
 
-def read(path: Path) -> tuple[np.ndarray, int]:
+def read(path: Path, raw_rate: int | None = None) -> tuple[np.ndarray, int]:
     """Decode a whole audio file.
+
+    Args:
+        path: the file.
+        raw_rate: as for `probe`.
 
     Returns:
         float32 `[channels, samples]`, full scale at 1, and the sample rate in Hz.
@@ -104,11 +113,11 @@ def read(path: Path) -> tuple[np.ndarray, int]:
     Raises:
         Unusable: as `blocks`.
     """
-    info = probe(path)
+    info = probe(path, raw_rate)
     return np.concatenate(list(blocks(path, info)), axis=1), info.sample_rate
 
 
-def channel_blocks(sides: Sequence[tuple[Path, int]], rate: int) -> Iterator[np.ndarray]:
+def channel_blocks(sides: Sequence[tuple[Path, int]], rate: int, raw_rate: int | None = None) -> Iterator[np.ndarray]:
     """Read the sides of a recording at one rate, block by block.
 
     Where two files differ in length by up to one second, the shorter is padded with zeros at its end.
@@ -116,6 +125,7 @@ def channel_blocks(sides: Sequence[tuple[Path, int]], rate: int) -> Iterator[np.
     Args:
         sides: for channel 0 and channel 1, a file and the channel in it. One file may stand in both.
         rate: the sample rate to return, in Hz; other rates are resampled (soxr, HQ).
+        raw_rate: as for `probe`.
 
     Yields:
         float32 `[2, samples]`, of any number of samples.
@@ -126,7 +136,7 @@ def channel_blocks(sides: Sequence[tuple[Path, int]], rate: int) -> Iterator[np.
     """
     # dict.fromkeys keeps the order: of two bad files, the first one named is the one reported.
     paths = list(dict.fromkeys(path for path, _ in sides))
-    infos = {path: probe(path) for path in paths}
+    infos = {path: probe(path, raw_rate) for path in paths}
     for path, channel in sides:
         count = infos[path].channels
         if not 0 <= channel < count:
@@ -145,9 +155,9 @@ def channel_blocks(sides: Sequence[tuple[Path, int]], rate: int) -> Iterator[np.
         raise Unusable("empty", f"{paths[0].name} is shorter than one sample at {rate} Hz")
 
 
-def read_channels(sides: Sequence[tuple[Path, int]], rate: int) -> np.ndarray:
+def read_channels(sides: Sequence[tuple[Path, int]], rate: int, raw_rate: int | None = None) -> np.ndarray:
     """Read the sides of a recording whole: float32 `[2, samples]`; see `channel_blocks`."""
-    return np.concatenate(list(channel_blocks(sides, rate)), axis=1)
+    return np.concatenate(list(channel_blocks(sides, rate, raw_rate)), axis=1)
 
 
 def _resampled(path: Path, info: AudioInfo, rate: int) -> Iterator[np.ndarray]:
@@ -226,16 +236,6 @@ def _check_there(path: Path) -> None:
         raise Unusable("empty_file", f"{path.name} has no bytes")
 
 
-def is_sphere(path: Path) -> bool:
-    """Return whether a file is NIST SPHERE, by its first bytes.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
-    with path.open("rb") as file:
-        return file.read(len(_SPHERE)) == _SPHERE
-
-
 def _is_sphere(path: Path) -> bool:
     try:
         return is_sphere(path)
@@ -243,42 +243,32 @@ def _is_sphere(path: Path) -> bool:
         raise Unusable("undecodable", f"{path.name} cannot be opened: {error.strerror}") from error
 
 
-def _sphere_info(path: Path) -> AudioInfo:
-    try:
-        with path.open("rb") as file:
-            size = int(file.read(16).split(b"\n")[1])
-            file.seek(0)
-            header = desphere.SphereHeader.parse(file.read(min(max(size, 0), _MAX_SPHERE_HEADER)))
-    except (desphere.DesphereError, ValueError, IndexError) as error:
-        raise Unusable("undecodable", f"{path.name}: the SPHERE header is damaged: {error}") from error
-    held = path.stat().st_size - header.header_size
-    if "," not in header.sample_coding and held < header.expected_data_bytes:
-        raise Unusable(
-            "undecodable",
-            f"{path.name} is cut short: it declares {header.expected_data_bytes} bytes of audio and holds {held}",
-        )
-    return _checked(AudioInfo(header.sample_rate, header.channel_count, header.sample_count), path)
-
-
 @contextmanager
-def _sound(path: Path) -> Iterator[soundfile.SoundFile]:
-    # Opened by descriptor: given a name, libsndfile would guess by its suffix where the bytes say nothing.
+def _sound(path: Path, raw_rate: int | None) -> Iterator[soundfile.SoundFile]:
     with path.open("rb") as file:
         try:
-            sound = soundfile.SoundFile(file.fileno(), closefd=False)
+            sound = _opened(file, path, raw_rate)
         except soundfile.LibsndfileError as error:
             if not _is_sphere(path):
                 raise Unusable("undecodable", f"{path.name} cannot be decoded: {_reason(error)}") from error
-            sound = soundfile.SoundFile(io.BytesIO(_wav_of_sphere(path)))
+            sound = soundfile.SoundFile(io.BytesIO(wav_of(path)))
         with sound:
             yield sound
 
 
-def _wav_of_sphere(path: Path) -> bytes:
-    try:
-        return desphere.transcode_bytes(path.read_bytes())
-    except Exception as error:  # damaged bits lead the decoder anywhere
-        raise Unusable("undecodable", f"{path.name} cannot be decoded: {error}") from error
+def _opened(file: IO[bytes], path: Path, raw_rate: int | None) -> soundfile.SoundFile:
+    coding = coding_of(path)
+    if coding is None:
+        # By descriptor: given a name, libsndfile would guess by its suffix where the bytes say nothing.
+        return soundfile.SoundFile(file.fileno(), closefd=False)
+    stream = read_stream(path) if coding == SHORTEN else None
+    rate = raw_rate if stream is None else stream.sample_rate or raw_rate
+    if rate is None:
+        raise Unusable("no_rate", f"{path.name} has no header that says its sample rate, and none was given")
+    if stream is not None:
+        samples = io.BytesIO(stream.samples)
+        return soundfile.SoundFile(samples, "r", rate, stream.channels, "PCM_16", "LITTLE", "RAW")
+    return soundfile.SoundFile(file.fileno(), "r", rate, 1, coding, "LITTLE", "RAW", closefd=False)
 
 
 def _info(sound: soundfile.SoundFile, path: Path) -> AudioInfo:

@@ -14,6 +14,7 @@ from typing import Any
 from duologue.errors import UserError, explained
 from duologue.formats.audio import MAX_LENGTH_DIFFERENCE_S, AudioInfo, probe
 from duologue.formats.fingerprint import fingerprint, sha256_file
+from duologue.formats.headerless import CODINGS, SHORTEN_SUFFIX
 from duologue.formats.rejects import Reject, Unusable
 from duologue.manifests.schema import AudioChannel
 from duologue.manifests.sides import PAIRS
@@ -22,7 +23,7 @@ from duologue.manifests.transcripts import SUFFIXES as TRANSCRIPTS
 
 _DECODED = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".aiff", ".aif", ".au", ".w64", ".rf64", ".caf")
 # Audio that is not decoded here is listed all the same, so that it shows up among the rejects.
-SUFFIXES = frozenset([*_DECODED, ".m4a", ".aac", ".wma", ".amr"])
+SUFFIXES = frozenset([*_DECODED, *CODINGS, SHORTEN_SUFFIX, ".m4a", ".aac", ".wma", ".amr"])
 _MARKED = re.compile(
     rf"(?:(?P<call>.*)[_\-. ])?(?P<side>{'|'.join(sorted({side for pair in PAIRS for side in pair}))})",
     re.IGNORECASE | re.DOTALL,
@@ -114,7 +115,9 @@ def identity(
     return {**about, "texts": len(digests), "sha256_of_texts": fingerprint(digests)} if digests else about
 
 
-def calls_of_files(files: Sequence[Path], root: Path, transcripts: Path) -> Iterator[Call | Reject]:
+def calls_of_files(
+    files: Sequence[Path], root: Path, transcripts: Path, raw_rate: int | None = None
+) -> Iterator[Call | Reject]:
     """Yield the recordings that audio files make, and a reject for each file or pair that makes none.
 
     A file with two channels is a recording. Two files with one channel are one if they lie in one directory and their
@@ -124,12 +127,13 @@ def calls_of_files(files: Sequence[Path], root: Path, transcripts: Path) -> Iter
         files: audio files below the root.
         root: the directory that paths and ids are relative to.
         transcripts: the directory where `<id>` with a transcript's suffix is looked for.
+        raw_rate: as for `audio.probe`.
     """
     for call, group in _grouped(files, root):
         mono: list[tuple[Path, str, AudioInfo]] = []
         for path, side in group:
             try:
-                info = probed(path, root)
+                info = probed(path, root, raw_rate)
                 if info.channels == 1:
                     mono.append((path, side, info))
                     continue
@@ -167,8 +171,8 @@ def _of_mono(
         yield Reject(file_id(path, root), "manifest", "mono", f"{path.name} has one channel, and {why}")
 
 
-def probed(path: Path, root: Path) -> AudioInfo:
-    """Read the header of an audio file below the root.
+def probed(path: Path, root: Path, raw_rate: int | None = None) -> AudioInfo:
+    """Read the header of an audio file below the root; see `audio.probe`.
 
     Raises:
         Unusable: as `audio.probe`, or `bad_name`: its path is not UTF-8.
@@ -177,7 +181,7 @@ def probed(path: Path, root: Path) -> AudioInfo:
         str(path.relative_to(root)).encode()
     except UnicodeEncodeError as error:
         raise Unusable("bad_name", f"the name {shown(path.name)} is not UTF-8") from error
-    return probe(path)
+    return probe(path, raw_rate)
 
 
 def check_two(info: AudioInfo, path: Path) -> None:

@@ -84,7 +84,9 @@ def read_table(path: Path) -> tuple[list[Listed | Reject], dict[str, Any]]:
     return rows, {"name": shown(path.name), "sha256": digest, "splits": own_splits}
 
 
-def calls_of_table(rows: Sequence[Listed | Reject], root: Path, transcripts: Path | None) -> Iterator[Call | Reject]:
+def calls_of_table(
+    rows: Sequence[Listed | Reject], root: Path, transcripts: Path | None, raw_rate: int | None = None
+) -> Iterator[Call | Reject]:
     """Yield the recordings that the rows of a table name, and a reject for each that cannot be used.
 
     Args:
@@ -92,22 +94,23 @@ def calls_of_table(rows: Sequence[Listed | Reject], root: Path, transcripts: Pat
         root: the directory that all its audio lies below.
         transcripts: the directory where a recording's transcript is looked for, if the row names none; None for that
             of its audio.
+        raw_rate: as for `audio.probe`.
     """
     for row in rows:
         if isinstance(row, Reject):
             yield row
             continue
         try:
-            yield _call(row, root, transcripts)
+            yield _call(row, root, transcripts, raw_rate)
         except Unusable as error:
             yield Reject(row.id, "manifest", error.reason, error.message)
         except OSError as error:
             yield Reject(row.id, "manifest", "missing_file", f"the audio cannot be opened: {error.strerror}")
 
 
-def _call(row: Listed, root: Path, transcripts: Path | None) -> Call:
+def _call(row: Listed, root: Path, transcripts: Path | None, raw_rate: int | None) -> Call:
     (path0, channel0), (path1, channel1) = row.sides
-    info0 = probed(path0, root)
+    info0 = probed(path0, root, raw_rate)
     if path0 == path1:
         duration_s = info0.duration_s
         if channel0 is None or channel1 is None:
@@ -117,7 +120,7 @@ def _call(row: Listed, root: Path, transcripts: Path | None) -> Call:
         if channel0 == channel1:
             raise Unusable("malformed", f"both sides are channel {channel0} of {path0.name}")
     else:
-        infos = (info0, probed(path1, root))
+        infos = (info0, probed(path1, root, raw_rate))
         duration_s = paired_duration((path0, infos[0]), (path1, infos[1]))
     audio = []
     for path, channel, info in zip((path0, path1), (channel0, channel1), infos, strict=True):

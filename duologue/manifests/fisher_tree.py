@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from duologue.errors import UserError, explained
-from duologue.formats.audio import is_sphere
 from duologue.formats.fingerprint import fingerprint, sha256_file
+from duologue.formats.sphere import is_sphere
 from duologue.manifests.audio_files import SUFFIXES, head_of
 from duologue.manifests.sources import files_below, shown
 

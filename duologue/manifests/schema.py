@@ -55,6 +55,7 @@ RECORDINGS = pa.schema(
         pa.field("speakers", pa.list_(_TEXT), nullable=False),
         pa.field("turns", pa.list_(_TURN), nullable=False),
         pa.field("about", pa.map_(_TEXT, _TEXT), nullable=False),
+        pa.field("raw_rate", pa.int32()),
     ]
 )
 _SCHEMAS = {"dialogues": DIALOGUES, "recordings": RECORDINGS}
@@ -92,6 +93,8 @@ class Recording:
     """A row of a manifest of recordings.
 
     `audio` has two entries, for channel 0 and channel 1. `about` is what else the corpus says of the recording.
+    `raw_rate` is the sample rate in Hz of those of its files that don't say theirs (`formats.headerless`), if it is
+    known.
     """
 
     id: str
@@ -103,6 +106,7 @@ class Recording:
     speakers: tuple[str, str]
     turns: tuple[Turn, ...] = ()
     about: Mapping[str, str] = field(default_factory=dict)
+    raw_rate: int | None = None
 
     def sides(self, root: Path) -> list[tuple[Path, int]]:
         """Return the file, below `root`, and the channel in it of each side.

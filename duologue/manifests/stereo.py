@@ -11,6 +11,7 @@ from typing import Any
 
 from duologue.errors import UserError
 from duologue.formats.card import Card
+from duologue.formats.headerless import MAX_RATE
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Turn
 from duologue.manifests.audio_files import Call, calls_of_files, find_audio, identity, transcripts_of_files
@@ -30,6 +31,7 @@ def write_recordings(
     splits: Splits | None = None,
     split_by: str = "conversation",
     transcripts: str | None = None,
+    raw_rate: int | None = None,
 ) -> Card:
     """Write a manifest of the two-channel recordings in the sources.
 
@@ -48,11 +50,14 @@ def write_recordings(
             column wins.
         transcripts: the directory where `<id>.json`, `.csv`, `.stm` or `.rttm` is looked for; None for that of the
             audio.
+        raw_rate: sample rate in Hz of audio files that don't say theirs; without it they are rejected.
 
     Raises:
-        UserError: a source is missing, damaged as a whole or holds no audio file, the recordings cannot be split, or
-            none can be used.
+        UserError: a source is missing, damaged as a whole or holds no audio file, the recordings cannot be split,
+            none can be used, or `raw_rate` is no rate.
     """
+    if raw_rate is not None and not 0 < raw_rate <= MAX_RATE:
+        raise UserError(f"{raw_rate} Hz is no sample rate", where="--raw-rate", hint="Telephone audio has 8000")
     splits = splits or Splits()
     found = _find(sources, transcripts)
     source = source or shown(found.root.name) or "recordings"
@@ -62,11 +67,12 @@ def write_recordings(
         "splits": identity_of(split_by, splits),
         "audio": found.identity(),
         **({"tables": found.about_tables} if found.tables else {}),
+        **({"raw_rate": raw_rate} if raw_rate is not None else {}),
     }
     totals: dict[str, Any] = {}
 
     def read() -> Iterator[Recording | Reject]:
-        calls = found.calls()
+        calls = found.calls(raw_rate)
         if split_by == "conversation":
             plan = plan_splits((), split_by, splits)
         else:
@@ -87,7 +93,15 @@ def write_recordings(
             turns, rejects = _turns(call)
             speakers = call.speakers or (f"{call.id}:0", f"{call.id}:1")
             yield Recording(
-                call.id, source, split, call.licence or licence, call.duration_s, call.audio, speakers, turns
+                call.id,
+                source,
+                split,
+                call.licence or licence,
+                call.duration_s,
+                call.audio,
+                speakers,
+                turns,
+                raw_rate=raw_rate,
             )
             yield from rejects
 
@@ -103,10 +117,10 @@ class _Found:
     root: Path
     transcripts: Path | None
 
-    def calls(self) -> Iterator[Call | Reject]:
-        yield from calls_of_files(self.files, self.root, self.transcripts or self.root)
+    def calls(self, raw_rate: int | None) -> Iterator[Call | Reject]:
+        yield from calls_of_files(self.files, self.root, self.transcripts or self.root, raw_rate)
         for rows in self.tables:
-            yield from calls_of_table(rows, self.root, self.transcripts)
+            yield from calls_of_table(rows, self.root, self.transcripts, raw_rate)
 
     def identity(self) -> dict[str, Any]:
         rows = [row for row in chain(*self.tables) if isinstance(row, Listed)]

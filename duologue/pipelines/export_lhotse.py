@@ -54,9 +54,9 @@ def export_lhotse(manifest: Path, out: Path) -> dict[str, Any]:
     files, and the paths of the files are absolute. Turns are cut to the length of the recording. `export.json`,
     written last, declares the export finished.
 
-    Recordings that cannot be used go to the rejects (`missing_file`, `undecodable`, `outside_root`,
-    `no_such_channel`, `same_channel`, `rate_mismatch`, `length_mismatch`, `bad_split`), and so do turns without a
-    length within their recording (`no_time`).
+    Recordings that cannot be used go to the rejects (`missing_file`, `undecodable`, `no_rate`,
+    `outside_root`, `no_such_channel`, `same_channel`, `rate_mismatch`, `length_mismatch`, `bad_split`), and so do
+    turns without a length within their recording (`no_time`).
 
     Args:
         manifest: of recordings.

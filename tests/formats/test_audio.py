@@ -38,7 +38,7 @@ def reason(call, *args) -> str:
     [("WAV", "PCM_16"), ("WAV", "ULAW"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")],
 )
 def test_audio_is_known_by_its_first_bytes_whatever_its_suffix(tmp_path, format, subtype):
-    path = write(tmp_path / "call.raw", format=format, subtype=subtype)
+    path = write(tmp_path / "call.bin", format=format, subtype=subtype)
     decoded, rate = audio.read(path)
     assert rate == 8000
     assert decoded.dtype == np.float32

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
@@ -16,6 +17,8 @@ from duologue.formats.rejects import read_rejects
 from duologue.manifests.schema import AudioChannel, Manifest, Recording
 from duologue.manifests.sides import MARKERS
 from duologue.manifests.stereo import write_recordings
+
+SPHERE = Path(__file__).parent.parent / "data" / "sphere"
 
 
 def write(path: Path, channels: int = 1, samples: int = 800, rate: int = 8000) -> Path:
@@ -111,6 +114,53 @@ def test_a_mix_beside_the_two_sides_does_not_part_them(tmp_path):
     write_recordings([str(tmp_path)], tmp_path / "out")
     assert [[side.path for side in row.audio] for row in rows(tmp_path / "out")] == [["c_A.wav", "c_B.wav"]]
     assert reasons(tmp_path / "out") == {"c": "mono"}
+
+
+def write_bare(directory: Path) -> None:
+    directory.mkdir()
+    for side in "AB":
+        (directory / f"c1_{side}.ulaw").write_bytes(bytes(range(256)) * 50)
+    shutil.copy(SPHERE / "qlpc_ar2_stereo.shn", directory / "c2.shn")
+
+
+def test_files_without_a_header_are_recordings_at_the_rate_that_is_given(tmp_path):
+    write_bare(tmp_path / "calls")
+    card = write_recordings([str(tmp_path / "calls")], tmp_path / "out", raw_rate=8000)
+    first, second = rows(tmp_path / "out")
+    assert [side.path for side in first.audio] == ["c1_A.ulaw", "c1_B.ulaw"]
+    assert (first.duration_s, first.raw_rate) == (1.6, 8000)
+    # This one says its rate.
+    assert (second.id, second.duration_s) == ("c2", 0.256)
+    audio = read_channels(first.sides(tmp_path / "calls"), 8000, first.raw_rate)
+    assert audio.shape == (2, 12800)
+    assert card.config["raw_rate"] == 8000
+    other = write_recordings([str(tmp_path / "calls")], tmp_path / "other", raw_rate=16000)
+    assert other.fingerprint != card.fingerprint
+    assert rows(tmp_path / "other")[0].duration_s == 0.8
+
+
+def test_files_without_a_header_are_rejected_where_no_rate_is_given(tmp_path):
+    write_bare(tmp_path / "calls")
+    card = write_recordings([str(tmp_path / "calls")], tmp_path / "out")
+    assert reasons(tmp_path / "out") == {"c1_A": "no_rate", "c1_B": "no_rate"}
+    assert [(row.id, row.raw_rate) for row in rows(tmp_path / "out")] == [("c2", None)]
+    assert "raw_rate" not in card.config
+
+
+def test_a_manifest_that_was_made_before_there_were_rates_is_read(tmp_path):
+    write(tmp_path / "c.wav", channels=2)
+    write_recordings([str(tmp_path)], tmp_path / "out")
+    expected = rows(tmp_path / "out")
+    path = tmp_path / "out" / "recordings-00000.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["raw_rate"]), path)
+    assert rows(tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize("raw_rate", [0, -8000, 2**31])
+def test_a_rate_that_is_none_ends_the_command(tmp_path, raw_rate):
+    write(tmp_path / "c.wav", channels=2)
+    with pytest.raises(UserError, match="no sample rate"):
+        write_recordings([str(tmp_path)], tmp_path / "out", raw_rate=raw_rate)
 
 
 def test_sides_may_differ_by_a_second(tmp_path):

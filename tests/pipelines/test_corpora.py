@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 from pathlib import Path
@@ -77,35 +76,32 @@ def test_candor_becomes_sequences_of_stage_three(tmp_path: Path) -> None:
     assert [sentence.text for sentence in samples(tmp_path / "units")[0].sentences] == ["None", "hi there"]
 
 
-def test_every_coding_of_sphere_goes_through(tmp_path: Path) -> None:
-    # Signals of one channel are paired as they come: what is tested is that every coding is decoded on the way.
-    mono = sorted(path for path in SPHERE.glob("*.sph") if "stereo" not in path.name)
+def test_every_coding_of_sphere_and_shorten_goes_through(tmp_path: Path) -> None:
+    files = [path for path in sorted(SPHERE.rglob("*")) if path.suffix in (".sph", ".shn", ".wav", ".ulaw")]
+    both = {path for path in files if "stereo" in path.name or "2ch" in path.name}
+    # A signal of one channel gets the second channel of the same file beside it.
+    partner = str(SPHERE / "pcm16be_stereo.sph")
     rows: list[dict[str, Any]] = [
-        {"id": path.stem, "path_0": str(path), "path_1": str(other), "channel_0": 0, "channel_1": 0}
-        for path, other in itertools.pairwise([*mono, mono[0]])
-        if "shorten_gate" not in (path.stem, other.stem)
+        {"id": path.name, "path": str(path)}
+        if path in both
+        else {"id": path.name, "path_0": str(path), "path_1": partner, "channel_1": 1}
+        for path in files
     ]
-    # This one declares shorten and holds none.
-    rows.append({"id": "gate", "path_0": str(mono[0]), "path_1": str(SPHERE / "shorten_gate.sph")})
-    stereo = sorted({*SPHERE.rglob("*stereo*.sph"), *SPHERE.glob("*/*.sph")})
-    rows += [{"id": path.stem, "path": str(path)} for path in stereo]
     (tmp_path / "table.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    write_recordings([str(tmp_path / "table.jsonl")], tmp_path / "manifest", splits=ALL)
+    write_recordings([str(tmp_path / "table.jsonl")], tmp_path / "manifest", splits=ALL, raw_rate=16_000)
     card = tokenize(tmp_path / "manifest", tmp_path / "units", thresholds=ANYTHING)
-    assert (card.totals["samples"], card.rejects) == (len(rows) - 1, {"undecodable": 1})
-    names = {row["id"] for row in rows} - {"gate"}
+    # It declares shorten and holds none.
+    (gate,) = read_rejects(tmp_path / "units")
+    assert (gate.id, gate.reason) == ("shorten_gate.sph", "undecodable")
+    assert (card.totals["inputs"], card.totals["rejects"]) == (len(files), 1)
+    names = {path.name for path in files} - {"shorten_gate.sph"}
+    assert len(names) == 20
     assert stage3(tmp_path / "units", tmp_path / "sequences") == names
-    assert len(names) == 11
     units = {sample.id: sample.units.tolist() for sample in samples(tmp_path / "units")}
-    assert units["call30s_2ch_ulaw_shorten"] == units["call30s_2ch_ulaw_plain"]
-
-
-def test_streams_without_a_header_are_rejected_and_not_guessed_at(tmp_path: Path) -> None:
-    rows = [{"id": path.stem, "path": str(path)} for path in sorted(SPHERE.glob("*.shn"))]
-    rows.append({"id": "call", "path": str(SPHERE / "stereo_pcm" / "stereo.sph")})
-    (tmp_path / "table.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    card = write_recordings([str(tmp_path / "table.jsonl")], tmp_path / "manifest")
-    assert (card.totals["samples"], card.rejects) == (1, {"undecodable": len(rows) - 1})
+    assert units["call30s_2ch_ulaw_shorten.sph"] == units["call30s_2ch_ulaw_plain.sph"]
+    assert units["ulaw_bitshift.shn"] == units["ulaw_bitshift.ulaw"]
+    for name in ("qlpc_ar2", "qlpc_ar2_stereo", "qlpc_hi"):
+        assert units[f"{name}.shn"] == units[f"{name}.wav"]
 
 
 @pytest.fixture(scope="module")

@@ -191,7 +191,9 @@ def test_what_lhotse_cannot_have_is_rejected_and_the_rest_goes_on(tmp_path: Path
     write_sound(audio / "fast.wav", 1.0, rate=16_000)
     write_sound(audio / "long.wav", 2.5)
     (audio / "cut.wav").write_bytes((audio / "good.wav").read_bytes()[:9_000])
+    (audio / "bare.ulaw").write_bytes(bytes(8_000))
     bad = {
+        "no_rate": [("bare.ulaw", 0), ("good.wav", 0)],
         "missing_file": [("good.wav", 0), ("gone.wav", 1)],
         "undecodable": [("cut.wav", 0), ("cut.wav", 1)],
         "outside_root": [("../audio/good.wav", 0), ("../audio/good.wav", 1)],
@@ -213,7 +215,7 @@ def test_what_lhotse_cannot_have_is_rejected_and_the_rest_goes_on(tmp_path: Path
         ("good", "no_time", 2),
         ("good", "no_time", 3),
     ]
-    assert about["totals"] == {"inputs": 9, "samples": 1, "rejects": 8, "supervisions": 1}
+    assert about["totals"] == {"inputs": 10, "samples": 1, "rejects": 9, "supervisions": 1}
     assert about["rejects"]["turn:no_time"] == 3
     (kept,) = SupervisionSet.from_file(tmp_path / "out/supervisions_train.jsonl.gz")
     assert kept.id == "good-1"
