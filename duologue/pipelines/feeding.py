@@ -11,7 +11,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Iterable)
-# Blocks of 30 s that wait of each recording: enough to part a slow disk from a fast GPU, little in memory.
+# Blocks of 10 s that wait of each recording: enough to part a slow disk from a fast GPU, little in memory.
 _BLOCKS = 4
 _PATIENCE_S = 0.1
 _END = object()

@@ -13,7 +13,7 @@ from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
 from duologue.manifests.schema import Manifest, Recording
 from duologue.pipelines.feeding import ahead, threads
-from duologue.pipelines.tokenize import recording_blocks
+from duologue.pipelines.takes import Take
 from duologue.progress import Watch, say
 from duologue.tokenize.architecture import SAMPLE_RATE
 from duologue.tokenize.directory import make_ready
@@ -36,10 +36,10 @@ class _Recordings:
     def __iter__(self) -> Iterator[Iterator[np.ndarray]]:
         """Yield the blocks of each, which end early where the rest cannot be used."""
         chosen = (row for row in self._watched() if row.split == "train")
-        streams = (_Blocks(row, self.manifest.root) for row in chosen)
-        reading: Iterator[tuple[_Blocks, Iterator[np.ndarray]]] = ahead(streams, threads())
-        for stream, blocks in reading:
-            yield self._noted(stream.row, blocks)
+        takes = (Take(row, self.manifest.root, SAMPLE_RATE) for row in chosen)
+        reading: Iterator[tuple[Take, Iterator[np.ndarray]]] = ahead(takes, threads())
+        for take, blocks in reading:
+            yield self._noted(take.recording, blocks)
 
     def _watched(self) -> Iterator[Recording]:
         with Watch("tokenizer fit", len(self.manifest), "recordings") as watch:
@@ -56,15 +56,6 @@ class _Recordings:
             say(f"left out: {row.id}: {refusal.message}")
             self.left_out += 1
             raise
-
-
-@dataclass(frozen=True)
-class _Blocks:
-    row: Recording
-    root: Path
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return recording_blocks(self.row, self.root, SAMPLE_RATE)
 
 
 def fit_tokenizer(

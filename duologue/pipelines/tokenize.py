@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from duologue.errors import UserError
-from duologue.formats.audio import FlacWriter, channel_blocks
 from duologue.formats.card import Card
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Sentence, UnitSample
@@ -18,55 +17,13 @@ from duologue.manifests.schema import Manifest, Recording
 from duologue.pipelines.feeding import ahead, threads
 from duologue.pipelines.partitions import Output
 from duologue.pipelines.sidecars import Partition
-from duologue.pipelines.units import encoded, make_units, resolved, tokenizer_of, unit_output
+from duologue.pipelines.takes import Take
+from duologue.pipelines.units import ALONE, RunOptions, encoded, make_units, resolved, tokenizer_of, unit_output
 from duologue.tokenize import activity
-from duologue.tokenize.checks import AudioChecks, ChecksResult
 from duologue.tokenize.thresholds import DEFAULTS, Thresholds, refusal
 from duologue.tokenize.tokenizer import Tokenizer, read_about
 
 ROWS_PER_SHARD = 16
-
-
-def recording_blocks(recording: Recording, root: Path, sample_rate: int) -> Iterator[np.ndarray]:
-    """Read both sides of a recording, block by block.
-
-    Args:
-        recording: a row of a manifest.
-        root: the directory its paths are relative to.
-        sample_rate: that is wanted, in Hz.
-
-    Yields:
-        float32 `[2, samples]`.
-
-    Raises:
-        Unusable: a file cannot be used (`missing_file`, `undecodable`, `nan_audio`, ...), or its path leads out of
-            the root (`outside_root`).
-    """
-    yield from channel_blocks(recording.sides(root), sample_rate)
-
-
-class _Take:
-    """A recording on its way to the tokenizer, with what is noted of its audio as it passes."""
-
-    def __init__(self, recording: Recording, root: Path, rate: int, *, keep_audio: bool, check: bool) -> None:
-        self.recording = recording
-        self.samples = 0
-        self.flac = FlacWriter(len(recording.audio), rate) if keep_audio else None
-        self.checks: ChecksResult | None = None
-        self._blocks = recording_blocks(recording, root, rate)
-        self._check = check
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        checks = AudioChecks() if self._check else None
-        for block in self._blocks:
-            self.samples += block.shape[1]
-            if self.flac is not None:
-                self.flac.add(block)
-            if checks is not None:
-                checks.add(block)
-            yield block
-        if checks is not None:
-            self.checks = checks.result(self.recording.turns)
 
 
 def _sentences(recording: Recording, rate: int, frames: int) -> Iterator[Sentence]:
@@ -78,7 +35,7 @@ def _sentences(recording: Recording, rate: int, frames: int) -> Iterator[Sentenc
             yield Sentence(turn.channel, turn.text.strip(), first, last - first, index)
 
 
-def _sample(take: _Take, units: np.ndarray, tokenizer: Tokenizer) -> UnitSample:
+def _sample(take: Take, units: np.ndarray, tokenizer: Tokenizer) -> UnitSample:
     recording = take.recording
     return UnitSample(
         id=recording.id,
@@ -115,7 +72,7 @@ class Tokenize:
         """Yield what became of each recording."""
         tokenizer = tokenizer_of(self.tokenizer)
         takes = self._takes(partition, tokenizer.sample_rate)
-        reading: Iterator[tuple[_Take, Iterator[np.ndarray]]] = ahead(takes, threads())
+        reading: Iterator[tuple[Take, Iterator[np.ndarray]]] = ahead(takes, threads())
         for (take, _), units in encoded(reading, itemgetter(1), tokenizer):
             refused = units if isinstance(units, Unusable) else self._refused(take)
             if refused is not None:
@@ -126,17 +83,17 @@ class Tokenize:
             output = unit_output(_sample(take, units, tokenizer), flac)
             yield output if take.checks is None else replace(output, checks=take.checks.summary())
 
-    def _refused(self, take: _Take) -> Unusable | None:
+    def _refused(self, take: Take) -> Unusable | None:
         if take.checks is None or self.thresholds is None:
             return None
         return refusal(take.checks, self.thresholds)
 
-    def _takes(self, partition: Partition, rate: int) -> Iterator[_Take]:
+    def _takes(self, partition: Partition, rate: int) -> Iterator[Take]:
         manifest = Manifest(self.manifest)
         root = manifest.root
         for row in manifest.rows(partition.start, partition.stop):
             assert isinstance(row, Recording)
-            yield _Take(row, root, rate, keep_audio=self.keep_audio, check=self.thresholds is not None)
+            yield Take(row, root, rate, keep_audio=self.keep_audio, check=self.thresholds is not None)
 
 
 def tokenize(
@@ -147,9 +104,7 @@ def tokenize(
     keep_audio: bool = False,
     thresholds: Thresholds | None = DEFAULTS,
     rows_per_shard: int = ROWS_PER_SHARD,
-    workers: int = 1,
-    flags: Sequence[str] = (),
-    max_rejects: float = 1.0,
+    options: RunOptions = ALONE,
 ) -> Card:
     """Make a unit set of a manifest of recordings (stage 3; Veluri et al. 2024, section 4).
 
@@ -160,9 +115,7 @@ def tokenize(
         keep_audio: write the audio too, at the tokenizer's rate, as FLAC in `audio-NNNNN.tar`.
         thresholds: of the audio checks, by which recordings are rejected; None: nothing is checked.
         rows_per_shard: recordings in a shard.
-        workers: processes on this machine.
-        flags: Beam's own flags.
-        max_rejects: share of the recordings that may be rejected.
+        options: how the run goes.
 
     Raises:
         UserError: an input is missing or of the wrong kind, or the run cannot go on.
@@ -189,7 +142,5 @@ def tokenize(
         out,
         {"keep_audio": keep_audio, "checks": checks},
         rows_per_shard=rows_per_shard,
-        workers=workers,
-        flags=flags,
-        max_rejects=max_rejects,
+        options=options,
     )

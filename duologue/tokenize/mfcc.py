@@ -35,7 +35,8 @@ _FRAMES = HOP // _SHIFT
 _LEAD = (_WINDOW - _SHIFT) // 2
 # Second-order deltas look four frames to either side; the rest is margin.
 _CONTEXT = 8
-_UNITS_PER_BLOCK = 1_500
+# 10 s: in float64, a second takes 3 MB on its way through the spectra.
+_UNITS_PER_BLOCK = 250
 # Features are rounded to this grid, so that the last bits of another CPU's arithmetic change no unit.
 _GRID = 2.0**10
 

@@ -15,6 +15,7 @@ from duologue.formats.units import UnitSample, unit_sample
 from duologue.manifests.stereo import write_recordings
 from duologue.pipelines import tokenize as module
 from duologue.pipelines.tokenize import tokenize
+from duologue.pipelines.units import RunOptions
 from duologue.tokenize.tokenizer import load_tokenizer
 from tests.pipelines.comparing import contents
 from tests.pipelines.conftest import write_sound
@@ -72,7 +73,7 @@ def test_dialogues_are_refused(dialogues: Path, tmp_path: Path) -> None:
 
 def test_a_manifest_of_nothing_usable_ends_in_its_reasons(recordings: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="3 of 6 inputs were rejected"):
-        tokenize(recordings, tmp_path / "out", max_rejects=0.1)
+        tokenize(recordings, tmp_path / "out", options=RunOptions(max_rejects=0.1))
 
 
 def test_inputs_that_are_mended_after_too_many_rejects_are_used(tmp_path: Path) -> None:
@@ -92,4 +93,4 @@ def test_inputs_that_are_mended_after_too_many_rejects_are_used(tmp_path: Path) 
 
 def test_a_runner_that_beam_does_not_know_is_refused(recordings: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Nope"):
-        tokenize(recordings, tmp_path / "out", flags=["--runner=Nope"])
+        tokenize(recordings, tmp_path / "out", options=RunOptions(flags=["--runner=Nope"]))
