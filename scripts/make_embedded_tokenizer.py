@@ -23,7 +23,7 @@ from duologue.formats.rejects import Unusable
 from duologue.manifests.dialogues import write_dialogues
 from duologue.manifests.schema import Dialogue, Manifest
 from duologue.synth.dialogue import speak
-from duologue.synth.engines import load_engine
+from duologue.synth.engines import EngineChoice, load_engine
 from duologue.tokenize.fit import fit
 from duologue.tokenize.mfcc import SAMPLE_RATE
 from duologue.tokenize.tokenizer import EMBEDDED, directory_of
@@ -35,7 +35,7 @@ def _spoken(scratch: Path) -> Iterator[np.ndarray]:
         write_dialogues([str(source)], scratch / name, shape=shape, licence=licence)
         rows = [row for row in Manifest(scratch / name).rows() if isinstance(row, Dialogue)]
         texts = [(row.id, [(turn.speaker, turn.text) for turn in row.turns]) for row in rows]
-        with load_engine("espeak") as engine:
+        with load_engine(EngineChoice("espeak")) as engine:
             for spoken in speak(texts, engine, seed=0):
                 if not isinstance(spoken, Unusable):
                     yield from spoken.audio.astype(np.float32) / 32768
