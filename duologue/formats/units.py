@@ -39,10 +39,24 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Word:
+    """A word as it was spoken, from `start_s` to `end_s` on the wall clock of its dialogue, in seconds."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
 class Sentence:
     """A sentence on the unit clock: frames `first_frame` to `first_frame + frames - 1` of its channel.
 
-    `turn` is the index of the turn it belongs to.
+    Attributes:
+        channel: 0 or 1.
+        text: in written form.
+        first_frame, frames: where it lies.
+        turn: index of the turn it belongs to.
+        words: in order, where the speech came with their times; empty elsewhere.
     """
 
     channel: int
@@ -50,6 +64,12 @@ class Sentence:
     first_frame: int
     frames: int
     turn: int
+    words: tuple[Word, ...] = ()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Sentence:
+        """Return the sentence that a JSON object holds; `words` may be missing."""
+        return cls(**{**values, "words": tuple(Word(**word) for word in values.get("words", ()))})
 
 
 @dataclass(frozen=True)
@@ -115,7 +135,7 @@ def unit_sample(members: Mapping[str, bytes]) -> UnitSample:
             duration_s=about["duration_s"],
             speakers=(about["speakers"][0], about["speakers"][1]),
             turns=tuple(Turn.of(turn) for turn in about["turns"]),
-            sentences=tuple(Sentence(**sentence) for sentence in about["sentences"]),
+            sentences=tuple(Sentence.of(sentence) for sentence in about["sentences"]),
             units=units,
             about=dict(about.get("about", {})),
             checks=about.get("checks", {}),

@@ -9,33 +9,42 @@ import numpy as np
 
 from duologue.formats.rejects import Unusable
 from duologue.formats.seeds import uniform
-from duologue.synth.engine import Engine, Utterance
+from duologue.synth.engine import Engine, Speech, Utterance, Word
+from duologue.synth.sanity import judge
+from duologue.synth.shape import NATURAL, Shape
 from duologue.synth.speakable import SpeakableSentence, speakable
 from duologue.synth.timeline import Placed, place, render
 from duologue.synth.voices import choose_voices
 
+# Version of what is spoken how: text rules, sentences, gaps, what passes for speech. Raise it when they change:
+# units depend on it.
+RULES = 2
 # A character is about 65 ms of speech: these are a good half hour and some 20 minutes.
-# Version of what is spoken how: text rules, sentences, gaps. Raise it when they change: units depend on it.
-RULES = 1
 LONGEST_DIALOGUE = 30_000
 _GROUP_CHARACTERS = 20_000
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class SpokenTurn:
-    """A turn from its first to its last sentence: samples `start` to `end - 1`; `text` in written form."""
+    """A turn from its first to its last sentence: samples `start` to `end - 1`; `text` in written form.
+
+    `events` are those of a turn in a unit set.
+    """
 
     channel: int
     start: int
     end: int
     text: str
+    events: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class SpokenSentence:
     """A sentence: samples `start` to `start + samples - 1` of its channel.
 
-    `text` is the written form, `spoken` what the engine was given; `turn` is the index in `Spoken.turns`.
+    `text` is the written form, `spoken` what the engine was given; `turn` is the index in `Spoken.turns`. `words`
+    are those of the spoken form, on the dialogue's clock; there are none where the engine gives no times.
     """
 
     channel: int
@@ -44,6 +53,7 @@ class SpokenSentence:
     start: int
     samples: int
     turn: int
+    words: tuple[Word, ...]
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,7 @@ class Spoken:
         id: of the dialogue.
         audio: int16 `[2, samples]` at 16 kHz: the sentences at their places, zero elsewhere.
         voices: who speaks on channel 0 and on channel 1.
-        turns: in order; they never overlap.
-        sentences: in order; they never overlap.
+        turns, sentences: in order of their start; those of a channel never overlap.
         refused: turns that were left out: index in the dialogue as it was given, and why.
     """
 
@@ -72,7 +81,7 @@ class _Turn:
     index: int
     channel: int
     sentences: tuple[SpeakableSentence, ...]
-    audio: list[np.ndarray | Unusable]
+    said: list[Speech | Unusable | None]
 
 
 @dataclass
@@ -90,7 +99,11 @@ class _Script:
 
 
 def speak(
-    dialogues: Sequence[tuple[str, Sequence[tuple[int, str]]]], engine: Engine, seed: int
+    dialogues: Sequence[tuple[str, Sequence[tuple[int, str]]]],
+    engine: Engine,
+    seed: int,
+    shape: Shape = NATURAL,
+    voices: Sequence[str] = (),
 ) -> Iterator[Spoken | Unusable]:
     """Speak dialogues. The result of each depends on it, the engine and the seed, not on its neighbours.
 
@@ -101,6 +114,8 @@ def speak(
         dialogues: for each its id and its turns: speaker (0 or 1) and text.
         engine: speaks them.
         seed: decides voices, gaps and whatever the engine draws.
+        shape: of the conversations: gaps and overlaps. Its backchannels are another matter (`insert_backchannels`).
+        voices: that speak, of the engine's; all of them, if none is named.
 
     Yields:
         In the same order, one result for each dialogue. Reasons of an `Unusable`: `too_few_turns` (fewer than two
@@ -110,21 +125,22 @@ def speak(
     group: list[_Script | Unusable] = []
     characters = 0
     for id_, turns in dialogues:
-        script = _script(id_, turns, engine, seed)
+        script = _script(id_, turns, voices or engine.voices, seed)
         more = script.characters if isinstance(script, _Script) else 0
         if group and characters + more > _GROUP_CHARACTERS:
-            yield from _perform(group, engine, seed)
+            yield from _perform(group, engine, seed, shape)
             group, characters = [], 0
         group.append(script)
         characters += more
-    yield from _perform(group, engine, seed)
+    yield from _perform(group, engine, seed, shape)
 
 
-def _script(id_: str, turns: Sequence[tuple[int, str]], engine: Engine, seed: int) -> _Script | Unusable:
-    script = _Script(id_, choose_voices(engine.voices, seed, id_), [], [])
+def _script(id_: str, turns: Sequence[tuple[int, str]], voices: Sequence[str], seed: int) -> _Script | Unusable:
+    script = _Script(id_, choose_voices(voices, seed, id_), [], [])
     for index, (speaker, text) in enumerate(turns):
         try:
-            script.turns.append(_Turn(index, speaker, speakable(text), []))
+            sentences = speakable(text)
+            script.turns.append(_Turn(index, speaker, sentences, [None] * len(sentences)))
         except Unusable as unusable:
             script.refused.append((index, unusable))
     return _problem(script) or script
@@ -141,53 +157,65 @@ def _problem(script: _Script) -> Unusable | None:
     return None
 
 
-def _perform(group: list[_Script | Unusable], engine: Engine, seed: int) -> Iterator[Spoken | Unusable]:
-    utterances = [
-        Utterance(
-            sentence.spoken,
-            script.voices[turn.channel],
-            int(uniform(seed, "utterance", script.id, turn.index, number) * 2**31),
-        )
-        for script in group
-        if isinstance(script, _Script)
-        for turn in script.turns
-        for number, sentence in enumerate(turn.sentences)
-    ]
-    audio = iter(engine.synthesize(utterances) if utterances else ())
+def _perform(group: list[_Script | Unusable], engine: Engine, seed: int, shape: Shape) -> Iterator[Spoken | Unusable]:
+    _speak_all([script for script in group if isinstance(script, _Script)], engine, seed)
     for script in group:
-        if isinstance(script, _Script):
-            for turn in script.turns:
-                turn.audio = [next(audio) for _ in turn.sentences]
-            yield _assemble(script, seed)
-        else:
-            yield script
+        yield _assemble(script, seed, shape) if isinstance(script, _Script) else script
 
 
-def _assemble(script: _Script, seed: int) -> Spoken | Unusable:
-    kept = []
+def _speak_all(scripts: Sequence[_Script], engine: Engine, seed: int) -> None:
+    attempts = _ATTEMPTS if engine.draws else 1
+    wanted = [
+        (script, turn, number) for script in scripts for turn in script.turns for number in range(len(turn.said))
+    ]
+    for attempt in range(attempts):
+        # A call for all of them: engines that make batches want many.
+        utterances = [_utterance(*sentence, attempt, seed) for sentence in wanted]
+        results = engine.synthesize(utterances) if utterances else []
+        failed = []
+        for sentence, utterance, result in zip(wanted, utterances, results, strict=True):
+            _, turn, number = sentence
+            problem = result if isinstance(result, Unusable) else judge(utterance, result, draws=engine.draws)
+            if problem is not None:
+                failed.append(sentence)
+                if attempts > 1:
+                    problem = Unusable(problem.reason, f"{problem.message}; {attempts} attempts")
+            turn.said[number] = problem or result
+        wanted = failed
+
+
+def _utterance(script: _Script, turn: _Turn, number: int, attempt: int, seed: int) -> Utterance:
+    again = (attempt,) if attempt else ()
+    drawn = uniform(seed, "utterance", script.id, turn.index, number, *again)
+    return Utterance(turn.sentences[number].spoken, script.voices[turn.channel], int(drawn * 2**31))
+
+
+def _assemble(script: _Script, seed: int, shape: Shape) -> Spoken | Unusable:
+    kept: list[tuple[_Turn, list[Speech]]] = []
     for turn in script.turns:
-        failed = next((result for result in turn.audio if isinstance(result, Unusable)), None)
+        said = [result for result in turn.said if isinstance(result, Speech)]
+        failed = next((result for result in turn.said if isinstance(result, Unusable)), None)
         if failed is None:
-            kept.append(turn)
+            kept.append((turn, said))
         else:
             script.refused.append((turn.index, failed))
-    script.turns = kept
+    script.turns = [turn for turn, _ in kept]
     script.refused.sort(key=lambda refusal: refusal[0])
     if problem := _problem(script):
         return problem
-    speech = [[_pcm(audio) for audio in turn.audio if not isinstance(audio, Unusable)] for turn in kept]
     places, samples = place(
-        [(turn.index, turn.channel, [len(audio) for audio in said]) for turn, said in zip(kept, speech, strict=True)],
+        [(turn.index, turn.channel, [len(speech.audio) for speech in said]) for turn, said in kept],
+        shape,
         seed,
         script.id,
     )
     turns, sentences, placed = [], [], []
-    for number, (turn, said, where) in enumerate(zip(kept, speech, places, strict=True)):
+    for number, ((turn, said), where) in enumerate(zip(kept, places, strict=True)):
         text = " ".join(sentence.written for sentence in turn.sentences)
         turns.append(SpokenTurn(turn.channel, where[0].start, where[-1].end, text))
-        for sentence, audio, at in zip(turn.sentences, said, where, strict=True):
-            sentences.append(_sentence(turn.channel, sentence, at, number))
-            placed.append((turn.channel, at, audio))
+        for sentence, speech, at in zip(turn.sentences, said, where, strict=True):
+            sentences.append(_sentence(turn.channel, sentence, speech.words, at, number))
+            placed.append((turn.channel, at, pcm(speech.audio)))
     return Spoken(
         script.id,
         render(placed, samples),
@@ -198,9 +226,13 @@ def _assemble(script: _Script, seed: int) -> Spoken | Unusable:
     )
 
 
-def _sentence(channel: int, sentence: SpeakableSentence, at: Placed, turn: int) -> SpokenSentence:
-    return SpokenSentence(channel, sentence.written, sentence.spoken, at.start, at.samples, turn)
+def _sentence(
+    channel: int, sentence: SpeakableSentence, words: Sequence[Word], at: Placed, turn: int
+) -> SpokenSentence:
+    placed = tuple(Word(word.text, at.start + word.start, word.samples) for word in words)
+    return SpokenSentence(channel, sentence.written, sentence.spoken, at.start, at.samples, turn, placed)
 
 
-def _pcm(audio: np.ndarray) -> np.ndarray:
+def pcm(audio: np.ndarray) -> np.ndarray:
+    """Return audio, float32 `[samples]` within -1 to 1, as int16."""
     return np.round(np.clip(audio, -1.0, 1.0) * 32_767).astype(np.int16)

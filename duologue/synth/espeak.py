@@ -22,8 +22,9 @@ import soxr
 
 from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
-from duologue.synth.engine import SAMPLE_RATE, Utterance, trim
-from duologue.synth.espeak_child import REPLY, REQUEST, SETTINGS
+from duologue.synth.engine import SAMPLE_RATE, Speech, Utterance, trimmed
+from duologue.synth.espeak_child import REPLY, REQUEST, SETTINGS, WORD, WORDS
+from duologue.synth.espeak_words import words
 from duologue.synth.voices import ESPEAK_VOICES
 
 _CHILD = Path(__file__).with_name("espeak_child.py")
@@ -75,7 +76,7 @@ class _Child:
             raise _Broken("engine_crash") from None
 
     def receive(self) -> tuple[int, bytes]:
-        """Return status and samples of the oldest request that has not been answered."""
+        """Return status and content of the oldest request that has not been answered."""
         # Longer than the child's own limit for one utterance: this one is for a child that no longer runs.
         deadline = time.monotonic() + self._timeout + 2
         status, size = REPLY.unpack(self._read(REPLY.size, deadline))
@@ -116,6 +117,7 @@ class EspeakEngine:
     name = "espeak"
     licence = "GPL-3.0-or-later"
     voices: Sequence[str] = tuple(ESPEAK_VOICES)
+    draws = False
 
     def __init__(self, timeout: float = _TIMEOUT_S) -> None:
         self._timeout = timeout
@@ -136,23 +138,23 @@ class EspeakEngine:
         voices = {name: asdict(voice) for name, voice in ESPEAK_VOICES.items()}
         return {"engine": "espeak-ng", "version": self._version, "voices": voices}
 
-    def synthesize(self, utterances: Sequence[Utterance]) -> list[np.ndarray | Unusable]:
+    def synthesize(self, utterances: Sequence[Utterance]) -> list[Speech | Unusable]:
         """Speak each utterance. See `Engine.synthesize`; `seed` has no effect, espeak-ng draws nothing.
 
         Reasons of an `Unusable`: `silent`, `engine_error` (espeak-ng reports an error), and, after a second
         attempt, `engine_crash` and `engine_timeout`.
         """
-        requests = [_request(utterance) for utterance in utterances]
         with self._lock:
             try:
-                return self._speak(requests)
+                return self._speak(utterances)
             except BaseException:
                 # Replies that nobody waits for must not be taken for those of the next call.
                 self._end_child()
                 raise
 
-    def _speak(self, requests: Sequence[bytes]) -> list[np.ndarray | Unusable]:
-        results: list[np.ndarray | Unusable] = []
+    def _speak(self, utterances: Sequence[Utterance]) -> list[Speech | Unusable]:
+        requests = [_request(utterance) for utterance in utterances]
+        results: list[Speech | Unusable] = []
         attempts = sent = ahead = 0
         while len(results) < len(requests):
             current = len(results)
@@ -165,7 +167,7 @@ class EspeakEngine:
                     self._child.send(requests[sent])
                     ahead += len(requests[sent])
                     sent += 1
-                status, samples = self._child.receive()
+                status, content = self._child.receive()
                 ahead -= len(requests[current])
                 if status < 0:
                     raise _Broken("engine_timeout" if -status == signal.SIGALRM else "engine_crash")
@@ -176,7 +178,7 @@ class EspeakEngine:
                     results.append(Unusable(broken.reason, _EXPLAINED[broken.reason]))
                     attempts = 0
                 continue
-            results.append(_audio(status, samples, self._child.rate))
+            results.append(_speech(utterances[current].text, status, content, self._child.rate))
             attempts = 0
         return results
 
@@ -212,13 +214,16 @@ def _request(utterance: Utterance) -> bytes:
     return settings + voice.language.encode() + b"\0" + text.encode("utf-8", "replace")
 
 
-def _audio(status: int, samples: bytes, rate: int) -> np.ndarray | Unusable:
+def _speech(text: str, status: int, content: bytes, rate: int) -> Speech | Unusable:
     if status:
         return Unusable("engine_error", f"espeak-ng reports error {status}")
-    audio = np.frombuffer(samples, dtype="<i2").astype(np.float32) / 32_768
-    if audio.size == 0:
+    (count,) = WORDS.unpack_from(content)
+    begun = list(WORD.iter_unpack(content[WORDS.size : WORDS.size + count * WORD.size]))
+    native = np.frombuffer(content, dtype="<i2", offset=WORDS.size + count * WORD.size)
+    if native.size == 0:
         return Unusable("silent", "the engine gave no sound")
+    audio = np.clip(soxr.resample(native.astype(np.float32) / 32_768, rate, SAMPLE_RATE), -1.0, 1.0)
     try:
-        return trim(np.clip(soxr.resample(audio, rate, SAMPLE_RATE), -1.0, 1.0))
+        return trimmed(audio, words(text, begun, rate, audio))
     except Unusable as unusable:
         return unusable

@@ -67,6 +67,16 @@ SHORTHAND = {
     "ppl": "people",
     "omg": "oh my god",
     "ok": "okay",
+    # Without a vowel engines spell them: "em em aitch em".
+    "mm-hm": "um-hum",
+    "mm-hmm": "um-hum",
+    "mmhm": "um-hum",
+    "mmhmm": "um-hum",
+    "mhm": "um-hum",
+    "mhmm": "um-hum",
+    "m-hm": "um-hum",
+    "hm": "hmm",
+    "mmm": "hmm",
 }
 # Initials that hold a vowel and are spelled all the same; those without one always are, unless they are words.
 SPELLED = frozenset(

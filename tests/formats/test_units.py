@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from duologue.formats.shards import npy_bytes
-from duologue.formats.units import Sentence, Turn, UnitSample, unit_sample
+from duologue.formats.units import Sentence, Turn, UnitSample, Word, unit_sample
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 seconds = st.floats(0, 1e5)
@@ -27,7 +27,16 @@ samples = st.builds(
         max_size=3,
     ).map(tuple),
     sentences=st.lists(
-        st.builds(Sentence, channels, texts, st.integers(0, 99), st.integers(0, 99), st.integers(0, 9)), max_size=3
+        st.builds(
+            Sentence,
+            channels,
+            texts,
+            st.integers(0, 99),
+            st.integers(0, 99),
+            st.integers(0, 9),
+            st.lists(st.builds(Word, texts, seconds, seconds), max_size=3).map(tuple),
+        ),
+        max_size=3,
     ).map(tuple),
     units=arrays.arrays(np.int16, st.tuples(st.just(2), st.integers(0, 20)), elements=st.integers(0, 2**15 - 1)),
     about=st.dictionaries(texts, texts, max_size=3),
@@ -59,6 +68,25 @@ def test_samples_of_older_sets_have_no_events_and_nothing_about_them():
     back = unit_sample({**members, "json": json.dumps(old).encode()})
     assert back.turns == (Turn(0, 0.0, 0.1, "Hi.", (), False),)
     assert back.about == {}
+
+
+def test_sentences_of_older_sets_have_no_words():
+    words = (Word("Hi.", 0.01, 0.09),)
+    members = replace(DIALOGUE, sentences=(Sentence(0, "Hi.", 0, 3, 0, words),)).members()
+    assert unit_sample(members).sentences[0].words == words
+    old = json.loads(members["json"])
+    del old["sentences"][0]["words"]
+    back = unit_sample({**members, "json": json.dumps(old).encode()})
+    assert back.sentences == (Sentence(0, "Hi.", 0, 3, 0),)
+
+
+@pytest.mark.parametrize("words", [3, [3], [{"text": "Hi."}], [{"text": "Hi.", "start_s": 0, "end_s": 1, "sure": 1}]])
+def test_damaged_words_are_refused(words):
+    members = replace(DIALOGUE, sentences=(Sentence(0, "Hi.", 0, 3, 0),)).members()
+    about = json.loads(members["json"])
+    about["sentences"][0]["words"] = words
+    with pytest.raises(ValueError, match="not a sample of a unit set"):
+        unit_sample({**members, "json": json.dumps(about).encode()})
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from duologue.formats.rejects import Unusable
+from duologue.formats.seeds import uniform
 from duologue.synth import dialogue as module
 from duologue.synth.dialogue import LONGEST_DIALOGUE, Spoken, speak
-from duologue.synth.engine import Utterance
-from duologue.synth.engines import load_engine
+from duologue.synth.engine import SAMPLE_RATE, Speech, Utterance
+from duologue.synth.engines import EngineChoice, load_engine
 
 ORDER = (
     "order",
@@ -30,7 +31,7 @@ ALL = [ORDER, CODE, FILM, MONOLOGUE]
 
 @pytest.fixture(scope="module")
 def engine():
-    with load_engine("espeak") as started:
+    with load_engine(EngineChoice()) as started:
         yield started
 
 
@@ -51,13 +52,41 @@ class Failing:
 
     def __init__(self, engine, word):
         self._engine, self._word = engine, word
-        self.voices = engine.voices
+        self.voices, self.draws = engine.voices, engine.draws
 
     def synthesize(self, utterances):
         return [
-            Unusable("engine_crash", "it crashed") if self._word in utterance.text else audio
-            for utterance, audio in zip(utterances, self._engine.synthesize(utterances), strict=True)
+            Unusable("engine_crash", "it crashed") if self._word in utterance.text else speech
+            for utterance, speech in zip(utterances, self._engine.synthesize(utterances), strict=True)
         ]
+
+
+class Drawing:
+    """The real engine, as if it drew: `words` has what comes of the first attempts at the sentences with a word."""
+
+    draws = True
+
+    def __init__(self, engine, words):
+        self._engine, self._words, self._seen = engine, words, {}
+        self.voices, self.calls = engine.voices, []
+
+    def synthesize(self, utterances):
+        self.calls.append(utterances)
+        return [
+            self._attempt(utterance, speech)
+            for utterance, speech in zip(utterances, self._engine.synthesize(utterances), strict=True)
+        ]
+
+    def _attempt(self, utterance, speech):
+        for word, instead in self._words.items():
+            if word in utterance.text:
+                attempt = self._seen[word] = self._seen.get(word, 0) + 1
+                return instead[attempt - 1] if attempt <= len(instead) else speech
+        return speech
+
+
+CRASH = Unusable("engine_crash", "it crashed")
+ENDLESS = Speech(np.random.default_rng(0).normal(0, 0.1, 60 * SAMPLE_RATE).astype(np.float32))
 
 
 def test_every_dialogue_has_one_result_in_order(results):
@@ -96,7 +125,7 @@ def test_the_audio_is_the_engines_sentences_at_their_places(engine, results):
     for sentence in result.sentences:
         (alone,) = engine.synthesize([Utterance(sentence.spoken, result.voices[sentence.channel], 0)])
         own = slice(sentence.start, sentence.start + sentence.samples)
-        assert np.array_equal(rest[sentence.channel, own], np.round(alone * 32_767).astype(np.int16))
+        assert np.array_equal(rest[sentence.channel, own], np.round(alone.audio * 32_767).astype(np.int16))
         assert not rest[1 - sentence.channel, own].any()
         rest[sentence.channel, own] = 0
     assert not rest.any()
@@ -134,3 +163,53 @@ def test_a_dialogue_that_would_fill_the_memory_is_refused(engine):
 def test_no_dialogues_give_no_results(engine):
     assert list(speak([], engine, 0)) == []
     assert [result.reason for result in speak([("empty", [])], engine, 0)] == ["too_few_turns"]
+
+
+def test_words_lie_in_their_sentences_where_the_engine_heard_them(engine, results):
+    for sentence in results[0].sentences:
+        (alone,) = engine.synthesize([Utterance(sentence.spoken, results[0].voices[sentence.channel], 0)])
+        assert " ".join(word.text for word in sentence.words) == sentence.spoken
+        assert [(word.text, word.start - sentence.start, word.samples) for word in sentence.words] == [
+            (word.text, word.start, word.samples) for word in alone.words
+        ]
+        assert sentence.words[-1].start + sentence.words[-1].samples <= sentence.start + sentence.samples
+
+
+def test_sentences_that_fail_are_spoken_again_together_with_other_seeds(engine, results):
+    drawing = Drawing(engine, {"latte": [CRASH], "Anything": [ENDLESS, CRASH], "thanks": [ENDLESS]})
+    (result,) = speak([ORDER], drawing, 3)
+    assert content(result) == content(results[0])
+    assert [len(call) for call in drawing.calls[1:]] == [3, 1]
+    attempts = [utterance for call in drawing.calls for utterance in call if "Anything" in utterance.text]
+    assert len({utterance.seed for utterance in attempts}) == 3
+    assert len({(utterance.text, utterance.voice) for utterance in attempts}) == 1
+
+
+def test_the_first_attempt_has_the_seed_it_always_had(engine):
+    drawing = Drawing(engine, {})
+    list(speak([FILM], drawing, 3))
+    expected = [("film", 0, 0), ("film", 1, 0), ("film", 1, 1), ("film", 2, 0)]
+    assert [utterance.seed for utterance in drawing.calls[0]] == [
+        int(uniform(3, "utterance", *place) * 2**31) for place in expected
+    ]
+    assert len(drawing.calls) == 1
+
+
+def test_a_sentence_that_fails_three_times_is_refused_for_its_last_reason(engine):
+    (result,) = speak([ORDER], Drawing(engine, {"Anything": [CRASH, CRASH, ENDLESS]}), 3)
+    (index, refusal), _ = result.refused
+    assert (index, refusal.reason) == (1, "speech_too_long")
+    assert refusal.message.endswith("; 3 attempts")
+
+
+def test_an_engine_that_draws_nothing_is_asked_once(engine):
+    drawing = Drawing(engine, {"Anything": [CRASH]})
+    drawing.draws = False
+    (result,) = speak([ORDER], drawing, 3)
+    assert len(drawing.calls) == 1
+    assert result.refused[0][1].message == "it crashed"
+
+
+def test_what_is_spoken_again_changes_no_neighbour(engine, results):
+    drawing = Drawing(engine, {"latte": [CRASH, ENDLESS], "twice": [ENDLESS], "Wow": [CRASH]})
+    assert [content(result) for result in speak(ALL, drawing, 3)] == [content(result) for result in results]

@@ -13,8 +13,7 @@ import pytest
 from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
 from duologue.synth import espeak
-from duologue.synth.engine import SAMPLE_RATE, Utterance, trim
-from duologue.synth.engines import load_engine
+from duologue.synth.engine import SAMPLE_RATE, Speech, Utterance
 from duologue.synth.espeak import EspeakEngine
 
 TEXTS = ("Hello, how are you doing today?", "Yes.", "No way! The weather is nice, isn't it?")
@@ -34,7 +33,10 @@ def utterances(engine, count=12):
 
 def the_same(results, others):
     return len(results) == len(others) and all(
-        isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and np.array_equal(one, other)
+        isinstance(one, Speech)
+        and isinstance(other, Speech)
+        and np.array_equal(one.audio, other.audio)
+        and one.words == other.words
         for one, other in zip(results, others, strict=True)
     )
 
@@ -67,10 +69,10 @@ def sabotage(monkeypatch, tmp_path, action):
 
 def test_every_voice_speaks_and_sounds_different(engine):
     results = engine.synthesize([Utterance(TEXTS[0], voice, 0) for voice in engine.voices])
-    for audio in results:
+    for audio in (result.audio for result in results):
         assert audio.dtype == np.float32 and audio.ndim == 1
         assert 0.5 < len(audio) / SAMPLE_RATE < 5 and 0.1 < np.abs(audio).max() <= 1
-    assert len({audio.tobytes() for audio in results}) == len(engine.voices) == 10
+    assert len({result.audio.tobytes() for result in results}) == len(engine.voices) == 10
 
 
 def test_an_utterance_sounds_the_same_whatever_was_spoken_before(engine):
@@ -86,15 +88,16 @@ def test_an_utterance_sounds_the_same_in_another_process(engine):
     program = (
         "import sys, hashlib; from duologue.synth.espeak import *\n"
         f"with EspeakEngine() as engine: print(hashlib.sha256(engine.synthesize("
-        f"[Utterance({TEXTS[0]!r}, 'us-man', 0)])[0].tobytes()).hexdigest())"
+        f"[Utterance({TEXTS[0]!r}, 'us-man', 0)])[0].audio.tobytes()).hexdigest())"
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    (audio,) = engine.synthesize([Utterance(TEXTS[0], "us-man", 0)])
-    assert out.strip() == hashlib.sha256(audio.tobytes()).hexdigest()
+    (speech,) = engine.synthesize([Utterance(TEXTS[0], "us-man", 0)])
+    assert out.strip() == hashlib.sha256(speech.audio.tobytes()).hexdigest()
 
 
 def test_silence_is_trimmed_to_ten_milliseconds(engine):
-    (audio,) = engine.synthesize([Utterance("Stop.", "rp-man", 0)])
+    (speech,) = engine.synthesize([Utterance("Stop.", "rp-man", 0)])
+    audio = speech.audio
     audible = np.flatnonzero(np.abs(audio) >= 1e-3)
     assert audible[0] <= SAMPLE_RATE // 100 and len(audio) - 1 - audible[-1] <= SAMPLE_RATE // 100
 
@@ -102,14 +105,14 @@ def test_silence_is_trimmed_to_ten_milliseconds(engine):
 def test_text_without_sound_is_refused_and_the_rest_goes_on(engine):
     silent, spoken = engine.synthesize([Utterance("", "us-man", 0), Utterance("Yes.", "us-man", 0)])
     assert isinstance(silent, Unusable) and silent.reason == "silent"
-    assert isinstance(spoken, np.ndarray)
+    assert isinstance(spoken, Speech)
 
 
 def test_markup_and_odd_bytes_do_no_harm(engine):
     texts = ["<speak>hi</speak>", "a\0b", "[[h@loU]]", "\ud83d oh", "ünïcode 世界", "yes " * 500]
     results = engine.synthesize([Utterance(text, "us-woman", 0) for text in texts])
     assert len(results) == len(texts)
-    assert isinstance(engine.synthesize([Utterance("Yes.", "us-man", 0)])[0], np.ndarray)
+    assert isinstance(engine.synthesize([Utterance("Yes.", "us-man", 0)])[0], Speech)
 
 
 def test_child_killed_between_calls_costs_nothing():
@@ -166,7 +169,7 @@ def test_a_call_that_was_interrupted_leaves_no_replies_for_the_next(monkeypatch)
         asked = utterances(engine, 6)
         once = engine.synthesize(asked)
         with monkeypatch.context() as patch:
-            patch.setattr(espeak, "_audio", interrupt)
+            patch.setattr(espeak, "_speech", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 engine.synthesize(asked)
         assert the_same(once[3:], engine.synthesize(asked[3:]))
@@ -177,7 +180,7 @@ def test_child_ends_when_the_engine_is_closed():
     child = engine._child.process.pid
     engine.close()
     assert not exists(child)
-    assert isinstance(engine.synthesize([Utterance("Yes.", "us-man", 0)])[0], np.ndarray)
+    assert isinstance(engine.synthesize([Utterance("Yes.", "us-man", 0)])[0], Speech)
     engine.close()
 
 
@@ -203,23 +206,3 @@ def test_a_library_that_cannot_be_loaded_is_explained(monkeypatch, tmp_path):
     monkeypatch.setattr("espeakng_loader.get_library_path", lambda: str(tmp_path / "none.so"))
     with pytest.raises(UserError, match=r"cannot be started.*none\.so.*pip install"):
         EspeakEngine()
-
-
-def test_engines_are_loaded_by_name():
-    with load_engine("espeak") as engine:
-        assert engine.name == "espeak"
-    with pytest.raises(UserError, match=r"'festival'.*espeak"):
-        load_engine("festival")
-
-
-def test_trim_keeps_a_margin_and_refuses_silence():
-    audio = np.zeros(2000, dtype=np.float32)
-    with pytest.raises(Unusable):
-        trim(audio)
-    with pytest.raises(Unusable):
-        trim(np.array([], dtype=np.float32))
-    with pytest.raises(Unusable):
-        trim(np.full(100, np.nan, dtype=np.float32))
-    audio[1000] = 0.5
-    assert len(trim(audio)) == 321 and trim(audio)[160] == 0.5
-    assert len(trim(audio[950:1010])) == 60

@@ -44,6 +44,7 @@ from duologue.synth.words import spoken
         ("THIS IS SHOUTING", "this is shouting."),
         ("OK, fruit, e.g. apples, etc.", "okay, fruit, for example apples, et cetera."),
         ("he/she and/or them w/ us", "he or she and or them with us."),
+        ("Mm-hm. Mhm, hm, 5 mm", "um-hum. um-hum, hmm, five millimeters."),
         ("Q&A, A+, #1, #fun", "Q and A, A plus, number one, hashtag fun."),
         ("4 × 5 = 20", "four times five equals twenty."),
         ("Café Zoë in Łódź", "Cafe Zoe in Lodz."),
