@@ -32,16 +32,17 @@ def _manifests(out: Path) -> None:
 
 
 def _units(out: Path, workers: int) -> None:
-    from duologue.pipelines.synthesize import synthesize
+    from duologue.pipelines.synthesize import Settings, synthesize
     from duologue.pipelines.tokenize import tokenize
+    from duologue.pipelines.units import RunOptions
 
     for part in bundled.DIALOGUES:
         synthesize(
             out / "manifests" / part.name,
             out / "units" / part.name,
-            keep_audio=True,
+            Settings(keep_audio=True),
             rows_per_shard=_DIALOGUES_PER_SHARD,
-            workers=workers,
+            options=RunOptions(workers),
         )
     tokenize(out / "manifests" / "call", out / "units" / "call", keep_audio=True)
 

@@ -50,7 +50,7 @@ def write_report(directories: Sequence[Path], out: Path, tokenizer: Path | None 
     chunk_ms = _chunk_ms(artefacts)
     surveys = survey_sets([artefact for artefact in artefacts if artefact.card.kind == "units"], chunk_ms)
     sequences = [artefact for artefact in artefacts if artefact.card.kind == "sequences"]
-    page = _template().render(
+    page = template("report.html.jinja").render(
         things=_things(artefacts, runs, names),
         totals=_totals(artefacts, runs),
         rates=token_rates(surveys),
@@ -74,7 +74,8 @@ def write_report(directories: Sequence[Path], out: Path, tokenizer: Path | None 
     return out
 
 
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """Return a page's template, which lies beside this module."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -83,7 +84,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["number"] = lambda value: f"{value:,}"
-    return environment.get_template("report.html.jinja")
+    return environment.get_template(name)
 
 
 def _chunk_ms(artefacts: Sequence[Artefact]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,24 +11,78 @@ import numpy as np
 
 from duologue.errors import UserError
 from duologue.formats.audio import flac_bytes
-from duologue.formats.card import Card
+from duologue.formats.card import Card, read_card
 from duologue.formats.rejects import Reject, Unusable
-from duologue.formats.units import Sentence, Turn, UnitSample
-from duologue.manifests.schema import Dialogue, Manifest, Row
+from duologue.formats.units import Sentence, Turn, UnitSample, Word
+from duologue.manifests.schema import Dialogue, Manifest
 from duologue.pipelines.partitions import Output
 from duologue.pipelines.sidecars import Partition
-from duologue.pipelines.units import encoded, make_units, resolved, tokenizer_of, unit_output
+from duologue.pipelines.units import ALONE, RunOptions, encoded, make_units, resolved, tokenizer_of, unit_output
+from duologue.progress import say
+from duologue.synth.backchannels import insert_backchannels
 from duologue.synth.dialogue import RULES, Spoken, speak
 from duologue.synth.engine import SAMPLE_RATE, Engine
-from duologue.synth.engines import load_engine
+from duologue.synth.engines import EngineChoice, load_engine
+from duologue.synth.licences import is_non_commercial
+from duologue.synth.shape import NATURAL, Shape
+from duologue.synth.voices import named_voices
+from duologue.tokenize.devices import own_device
 from duologue.tokenize.tokenizer import read_about
 
 ROWS_PER_SHARD = 64
+# Fewer floor transfers than this say little about how people talk.
+_FEW_TRANSFERS = 200
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides how dialogues sound; picklable.
+
+    Attributes:
+        engine: of the speech.
+        tokenizer: a tokenizer's directory, or "embedded".
+        seed: of voices, gaps and the engine.
+        shape: of the conversations.
+        keep_audio: write the speech too, as FLAC in `audio-NNNNN.tar`.
+    """
+
+    engine: EngineChoice = field(default_factory=EngineChoice)
+    tokenizer: str = "embedded"
+    seed: int = 0
+    shape: Shape = NATURAL
+    keep_audio: bool = False
+
+
+DEFAULTS = Settings()
 
 
 @lru_cache(maxsize=1)
-def _engine_of(name: str) -> Engine:
-    return load_engine(name)
+def engine_of(choice: EngineChoice) -> Engine:
+    """Start an engine once for a process, on the process's own device."""
+    # espeak needs no GPU, and looking for one takes torch and its time.
+    return load_engine(choice, "cpu" if choice.name == "espeak" else own_device())
+
+
+def measured_shape(units: Path) -> tuple[Shape, Card]:
+    """Return the shape of the conversations in a unit set of recordings, and the set's card.
+
+    Raises:
+        UserError: the directory is no unit set, or its turn-taking was not measured.
+    """
+    card = read_card(units, "units")
+    try:
+        summary = card.totals["checks"]["turn_taking"]
+        shape = Shape.from_summary(summary)
+    except (KeyError, TypeError, ValueError) as error:
+        because = f": {error}" if isinstance(error, ValueError) else ""
+        raise UserError(
+            f"the unit set has no measured turn-taking{because}",
+            where=units,
+            hint="Make it of recordings by `duologue tokenize`, without --no-checks",
+        ) from error
+    if summary["transfers"]["count"] < _FEW_TRANSFERS:
+        say(f"{units}: only {summary['transfers']['count']} changes of speaker were measured; take a larger set")
+    return shape, card
 
 
 def unit_sample_of(spoken: Spoken, dialogue: Dialogue, units: np.ndarray, rate: int) -> UnitSample:
@@ -41,8 +95,15 @@ def unit_sample_of(spoken: Spoken, dialogue: Dialogue, units: np.ndarray, rate: 
     for sentence in spoken.sentences:
         first = sentence.start // hop
         frames = -(-(sentence.start + sentence.samples) // hop) - first
-        sentences.append(Sentence(sentence.channel, sentence.text, first, frames, sentence.turn))
-    turns = [Turn(turn.channel, turn.start / SAMPLE_RATE, turn.end / SAMPLE_RATE, turn.text) for turn in spoken.turns]
+        words = tuple(
+            Word(word.text, word.start / SAMPLE_RATE, (word.start + word.samples) / SAMPLE_RATE)
+            for word in sentence.words
+        )
+        sentences.append(Sentence(sentence.channel, sentence.text, first, frames, sentence.turn, words))
+    turns = [
+        Turn(turn.channel, turn.start / SAMPLE_RATE, turn.end / SAMPLE_RATE, turn.text, turn.events)
+        for turn in spoken.turns
+    ]
     return UnitSample(
         id=dialogue.id,
         source=dialogue.source,
@@ -56,76 +117,61 @@ def unit_sample_of(spoken: Spoken, dialogue: Dialogue, units: np.ndarray, rate: 
     )
 
 
+def spoken_dialogues(
+    dialogues: Sequence[Dialogue], engine: Engine, settings: Settings
+) -> Iterator[tuple[Dialogue, Spoken | Unusable]]:
+    """Yield dialogues with their speech, in order. The engine speaks some 20 minutes before the first comes back."""
+    texts = [(row.id, [(turn.speaker, turn.text) for turn in row.turns]) for row in dialogues]
+    voices = named_voices(engine.voices, settings.engine.voices)
+    speech = speak(texts, engine, settings.seed, settings.shape, voices)
+    if settings.shape.backchannels:
+        speech = insert_backchannels(speech, engine, settings.seed, settings.shape.backchannels)
+    return zip(dialogues, speech, strict=True)
+
+
+def spoken_audio(spoken: tuple[Dialogue, Spoken | Unusable]) -> Iterator[np.ndarray]:
+    """Yield the audio of what `spoken_dialogues` gives as the tokenizer takes it, or raise why there is none."""
+    if isinstance(spoken[1], Unusable):
+        raise spoken[1]
+    yield spoken[1].audio.astype(np.float32) / 32768
+
+
 @dataclass(frozen=True)
 class Synthesize:
     """The station: dialogues of a manifest, spoken and tokenized."""
 
     manifest: Path
-    engine: str
-    tokenizer: str
-    seed: int
-    keep_audio: bool
+    settings: Settings
     name: str = "synthesize"
     unit: str = "dialogues"
 
     @property
     def stems(self) -> Sequence[str]:
         """Kinds of shard it writes."""
-        return ("units", "audio") if self.keep_audio else ("units",)
+        return ("units", "audio") if self.settings.keep_audio else ("units",)
 
     def outputs(self, partition: Partition) -> Iterator[Output | Reject]:
         """Yield what became of each dialogue, and of turns that were left out."""
-        tokenizer = tokenizer_of(self.tokenizer)
-        dialogues = list(Manifest(self.manifest).rows(partition.start, partition.stop))
-        texts = [(row.id, [(turn.speaker, turn.text) for turn in row.turns]) for row in dialogues]  # type: ignore[union-attr]
-        speech = zip(dialogues, speak(texts, _engine_of(self.engine), self.seed), strict=True)
-        for (dialogue, spoken), units in encoded(speech, _audio, tokenizer):
-            assert isinstance(dialogue, Dialogue)
+        tokenizer = tokenizer_of(self.settings.tokenizer)
+        rows = Manifest(self.manifest).rows(partition.start, partition.stop)
+        dialogues = [row for row in rows if isinstance(row, Dialogue)]
+        speech = spoken_dialogues(dialogues, engine_of(self.settings.engine), self.settings)
+        for (dialogue, spoken), units in encoded(speech, spoken_audio, tokenizer):
             if isinstance(units, Unusable):
                 yield Reject(dialogue.id, self.name, units.reason, units.message)
                 continue
             assert isinstance(spoken, Spoken)
             for turn, refused in spoken.refused:
                 yield Reject(dialogue.id, self.name, refused.reason, refused.message, turn)
-            flac = flac_bytes(spoken.audio, SAMPLE_RATE) if self.keep_audio else None
+            flac = flac_bytes(spoken.audio, SAMPLE_RATE) if self.settings.keep_audio else None
             yield unit_output(unit_sample_of(spoken, dialogue, units, tokenizer.rate), flac)
 
 
-def _audio(spoken: tuple[Row, Spoken | Unusable]) -> Iterator[np.ndarray]:
-    if isinstance(spoken[1], Unusable):
-        raise spoken[1]
-    yield spoken[1].audio.astype(np.float32) / 32768
-
-
-def synthesize(
-    manifest: Path,
-    out: Path,
-    *,
-    engine: str = "espeak",
-    tokenizer: str = "embedded",
-    seed: int = 0,
-    keep_audio: bool = False,
-    rows_per_shard: int = ROWS_PER_SHARD,
-    workers: int = 1,
-    flags: Sequence[str] = (),
-    max_rejects: float = 1.0,
-) -> Card:
-    """Make a unit set of a manifest of dialogues (stages 1 and 2; Veluri et al. 2024, section 4).
-
-    Args:
-        manifest: of dialogues.
-        out: the unit set's directory.
-        engine: name of the speech engine.
-        tokenizer: a tokenizer's directory, or "embedded".
-        seed: of voices, gaps and the engine.
-        keep_audio: write the speech too, as FLAC in `audio-NNNNN.tar`.
-        rows_per_shard: dialogues in a shard.
-        workers: processes on this machine.
-        flags: Beam's own flags.
-        max_rejects: share of the dialogues that may be rejected.
+def dialogues_of(manifest: Path) -> Manifest:
+    """Open a manifest of dialogues.
 
     Raises:
-        UserError: an input is missing or of the wrong kind, or the run cannot go on.
+        UserError: it is another artefact, or none.
     """
     dialogues = Manifest(manifest)
     if dialogues.card.kind != "dialogues":
@@ -134,24 +180,82 @@ def synthesize(
             where=manifest,
             hint="Use `duologue tokenize` for it",
         )
-    identity = read_about(tokenizer)["identity"]
-    if identity["sample_rate"] != SAMPLE_RATE:
+    return dialogues
+
+
+def settled(settings: Settings, overlap_model: Path | None) -> tuple[Settings, list[dict[str, str]]]:
+    """Return settings that workers elsewhere understand, and what else than the manifest they come from.
+
+    Args:
+        settings: as they were given; paths may be relative.
+        overlap_model: a unit set of recordings, whose turn-taking takes the place of the settings' shape.
+
+    Returns:
+        The settings, and the parents for the card.
+
+    Raises:
+        UserError: the tokenizer or the unit set cannot be used.
+    """
+    sample_rate = read_about(settings.tokenizer)["identity"]["sample_rate"]
+    if sample_rate != SAMPLE_RATE:
         raise UserError(
-            f"the tokenizer takes {identity['sample_rate']} Hz; synthesis gives {SAMPLE_RATE} Hz",
-            where=tokenizer,
+            f"the tokenizer takes {sample_rate} Hz; synthesis gives {SAMPLE_RATE} Hz",
+            where=settings.tokenizer,
             hint="Use a 16 kHz tokenizer",
         )
-    with load_engine(engine) as voice:
-        voice_identity, licence = voice.identity, voice.licence
+    settings = replace(settings, engine=settings.engine.resolved(), tokenizer=resolved(settings.tokenizer))
+    if overlap_model is None:
+        return settings, []
+    shape, measured = measured_shape(overlap_model)
+    return replace(settings, shape=shape), [measured.as_parent()]
+
+
+def synthesize(
+    manifest: Path,
+    out: Path,
+    settings: Settings = DEFAULTS,
+    *,
+    overlap_model: Path | None = None,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    options: RunOptions = ALONE,
+) -> Card:
+    """Make a unit set of a manifest of dialogues (stages 1 and 2; Veluri et al. 2024, section 4).
+
+    Args:
+        manifest: of dialogues.
+        out: the unit set's directory.
+        settings: how they sound.
+        overlap_model: a unit set of recordings, whose turn-taking takes the place of the settings' shape.
+        rows_per_shard: dialogues in a shard.
+        options: how the run goes.
+
+    Raises:
+        UserError: an input is missing or of the wrong kind, or the run cannot go on.
+    """
+    dialogues = dialogues_of(manifest)
+    settings, parents = settled(settings, overlap_model)
+    choice = settings.engine
+    # On the CPU: here only what the engine is, and which GPU a worker takes is the worker's to say.
+    with load_engine(choice) as engine:
+        spoken_by, licence = engine.identity, engine.licence
+        voices = named_voices(engine.voices, choice.voices)
+    if is_non_commercial(licence):
+        say(f"the licence of the speech model, {licence}, does not allow commercial use of what it says")
     return make_units(
-        Synthesize(manifest.resolve(), engine, resolved(tokenizer), seed, keep_audio),
+        Synthesize(manifest.resolve(), settings),
         dialogues,
-        identity,
+        read_about(settings.tokenizer)["identity"],
         out,
-        {"engine": voice_identity, "rules": RULES, "seed": seed, "keep_audio": keep_audio},
+        {
+            "engine": spoken_by,
+            "voices": list(voices),
+            "shape": settings.shape.identity(),
+            "rules": RULES,
+            "seed": settings.seed,
+            "keep_audio": settings.keep_audio,
+        },
         rows_per_shard=rows_per_shard,
+        parents=parents,
         licences=[licence],
-        workers=workers,
-        flags=flags,
-        max_rejects=max_rejects,
+        options=options,
     )

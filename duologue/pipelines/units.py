@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +68,24 @@ def unit_output(sample: UnitSample, flac: bytes | None) -> Output:
     return Output(key_of(sample.id), members, amounts, [sample.licence])
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run goes; nothing that is made depends on it.
+
+    Attributes:
+        workers: processes on this machine.
+        flags: Beam's own.
+        max_rejects: share of the rows that may be rejected.
+    """
+
+    workers: int = 1
+    flags: Sequence[str] = ()
+    max_rejects: float = 1.0
+
+
+ALONE = RunOptions()
+
+
 def make_units(
     station: Station,
     manifest: Manifest,
@@ -75,10 +94,9 @@ def make_units(
     config: Mapping[str, Any],
     *,
     rows_per_shard: int,
+    parents: Sequence[Mapping[str, str]] = (),
     licences: Sequence[str] = (),
-    workers: int = 1,
-    flags: Sequence[str] = (),
-    max_rejects: float = 1.0,
+    options: RunOptions = ALONE,
 ) -> Card:
     """Run a station over a manifest and return the card of the unit set.
 
@@ -89,15 +107,14 @@ def make_units(
         out: the unit set's directory.
         config: settings that the units depend on, beside the number of rows in a shard.
         rows_per_shard: rows of the manifest that make one shard: the unit of work and of resume.
+        parents: what else the units depend on, as the card names it.
         licences: of the tools whose output is in the units.
-        workers: processes on this machine.
-        flags: Beam's own.
-        max_rejects: share of the rows that may be rejected.
+        options: how the run goes.
 
     Raises:
         UserError: `out` holds something else or cannot be written, or too much was rejected.
     """
-    if rows_per_shard < 1 or workers < 1 or not 0 <= max_rejects <= 1:
+    if rows_per_shard < 1 or options.workers < 1 or not 0 <= options.max_rejects <= 1:
         raise UserError(
             "--rows-per-shard and --workers are 1 or more, --max-rejects is between 0 and 1",
             hint="Correct the option",
@@ -105,7 +122,7 @@ def make_units(
     card = Card(
         "units",
         {**config, "station": station.name, "rows_per_shard": rows_per_shard},
-        parents=[manifest.card.as_parent()],
+        parents=[manifest.card.as_parent(), *parents],
         tokenizer=identity,
         licences=licences,
     )
@@ -113,4 +130,12 @@ def make_units(
     if finished is not None:
         return finished
     todo = partitions(len(manifest), rows_per_shard)
-    return run(station, card, todo, out, workers=workers, flags=flags, max_rejects=max_rejects)
+    return run(
+        station,
+        card,
+        todo,
+        out,
+        workers=options.workers,
+        flags=options.flags,
+        max_rejects=options.max_rejects,
+    )

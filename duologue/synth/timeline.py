@@ -1,57 +1,22 @@
-"""When each sentence is said: places in samples, natural gaps, and never two voices at once.
+"""When each sentence is said: places in samples, as the shape of the conversation has it.
 
-Stages 1 and 2 are turn-based, so speech never overlaps here; real overlap comes with the recordings of stage 3.
+Stages 1 and 2 are turn-based, so speech does not overlap here unless the shape was measured on speech that does.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
-from duologue.formats.seeds import uniform
 from duologue.synth.engine import SAMPLE_RATE
+from duologue.synth.shape import Shape
 
 LEAD_IN_S = 0.25
 TAIL_S = 0.25
-
-
-@dataclass(frozen=True)
-class Silence:
-    """A truncated log-normal distribution of durations.
-
-    Attributes:
-        median_s: of the log-normal, in seconds.
-        spread: standard deviation of the natural logarithm of the duration.
-        shortest_s, longest_s: where it is truncated, in seconds.
-    """
-
-    median_s: float
-    spread: float
-    shortest_s: float
-    longest_s: float
-
-    def draw(self, *parts: str | int) -> int:
-        """Return a duration in samples, decided by `parts` alone (see `formats.seeds`)."""
-        normal = NormalDist(math.log(self.median_s), self.spread)
-        low, high = normal.cdf(math.log(self.shortest_s)), normal.cdf(math.log(self.longest_s))
-        # Strictly inside (0, 1), where the inverse is defined.
-        place = low + (high - low) * uniform(*parts)
-        seconds = math.exp(normal.inv_cdf(place))
-        return round(min(max(seconds, self.shortest_s), self.longest_s) * SAMPLE_RATE)
-
-
-# From one speaker to the other: about 200 ms in the ten languages of Stivers et al. (2009, "Universals and cultural
-# variation in turn-taking in conversation", PNAS 106) and in the gaps of Heldner and Edlund (2010, "Pauses, gaps and
-# overlaps in conversations", Journal of Phonetics 38), whose durations are skewed to the right. Their overlaps
-# (about 40 % of the transitions) are left out.
-TURN_GAP = Silence(median_s=0.20, spread=0.60, shortest_s=0.05, longest_s=1.20)
-# Within a speaker: log-normal, the bulk between 200 and 1,000 ms (Campione and Veronis 2002, "A large-scale
-# multilingual study of silent pause duration", Speech Prosody; Heldner and Edlund 2010 for the median).
-SENTENCE_PAUSE = Silence(median_s=0.40, spread=0.45, shortest_s=0.12, longest_s=1.50)
+# Longer than what joins speech into one inter-pausal unit.
+OWN_SILENCE_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -68,16 +33,20 @@ class Placed:
 
 
 def place(
-    turns: Sequence[tuple[int, int, Sequence[int]]], seed: int, dialogue: str
+    turns: Sequence[tuple[int, int, Sequence[int]]], shape: Shape, seed: int, dialogue: str
 ) -> tuple[list[list[Placed]], int]:
-    """Place the sentences of a dialogue one after the other.
+    """Place the sentences of a dialogue, in order of their start.
 
-    Between two speakers stands a `TURN_GAP`; between sentences, and between turns of one speaker, a
-    `SENTENCE_PAUSE`. Each is drawn by (seed, purpose, dialogue, turn, sentence).
+    Between two speakers lies a `turn_gap` of the shape; between sentences, and between turns of one speaker, a
+    `sentence_pause`. Each is drawn by (seed, purpose, dialogue, turn, sentence). Where the gap is negative, the next
+    speaker begins that much before the end of the other's sentence, but by no more than half of either sentence, and
+    at least `OWN_SILENCE_S` after the end of their own last one. So a channel never overlaps itself, and whoever
+    takes the floor speaks on alone.
 
     Args:
         turns: in order, for each its index in the dialogue, its channel, and the length of each of its sentences
             in samples.
+        shape: of the conversation.
         seed: of the run.
         dialogue: its id.
 
@@ -85,22 +54,29 @@ def place(
         For each turn the places of its sentences, and the length of the whole in samples, lead-in and tail
         included.
     """
-    position = round(LEAD_IN_S * SAMPLE_RATE)
     placed: list[list[Placed]] = []
+    last: dict[int, Placed] = {}
     speaking: int | None = None
     for turn, channel, lengths in turns:
         places = []
         for sentence, samples in enumerate(lengths):
-            if speaking is not None:
-                silence, purpose = (
-                    (SENTENCE_PAUSE, "sentence_pause") if speaking == channel else (TURN_GAP, "turn_gap")
+            if speaking is None:
+                start = round(LEAD_IN_S * SAMPLE_RATE)
+            elif speaking == channel:
+                start = last[channel].end + shape.sentence_pause.draw(
+                    seed, "sentence_pause", dialogue, turn, sentence
                 )
-                position += silence.draw(seed, purpose, dialogue, turn, sentence)
-            places.append(Placed(position, samples))
-            position += samples
+            else:
+                offset = shape.turn_gap.draw(seed, "turn_gap", dialogue, turn, sentence)
+                start = last[speaking].end + max(offset, -(min(last[speaking].samples, samples) // 2))
+                if offset < 0 and channel in last:
+                    start = max(start, last[channel].end + round(OWN_SILENCE_S * SAMPLE_RATE))
+            last[channel] = Placed(start, samples)
+            places.append(last[channel])
             speaking = channel
         placed.append(places)
-    return placed, position + round(TAIL_S * SAMPLE_RATE)
+    end = max((at.end for at in last.values()), default=round(LEAD_IN_S * SAMPLE_RATE))
+    return placed, end + round(TAIL_S * SAMPLE_RATE)
 
 
 def render(sentences: Sequence[tuple[int, Placed, np.ndarray]], samples: int) -> np.ndarray:

@@ -1,10 +1,12 @@
-"""Who speaks: the presets of the embedded engine, and the two voices of a dialogue."""
+"""Who speaks: the presets of the embedded engine, the voices of a run, and the two of a dialogue."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
+from duologue.errors import UserError
 from duologue.formats.seeds import uniform
 
 
@@ -40,13 +42,41 @@ ESPEAK_VOICES = {
 }
 
 
+def named_voices(voices: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Return the voices that may speak, in the engine's order, whatever the order of the names.
+
+    Args:
+        voices: names of the engine's voices.
+        names: of those that are wanted; all, if none is named.
+
+    Raises:
+        UserError: there is no such voice, or there are fewer than the two that a dialogue needs.
+    """
+    for name in names:
+        if name not in voices:
+            near = get_close_matches(name, voices, 1, cutoff=0) or [""]
+            raise UserError(
+                f"there is no voice {name!r}; the nearest is {near[0]!r}",
+                where="--voices",
+                hint="`duologue voices`, with the same engine and model, lists them",
+            )
+    chosen = tuple(voice for voice in voices if not names or voice in names)
+    if len(chosen) < 2:
+        raise UserError(
+            f"a dialogue needs two voices; there is {', '.join(chosen) or 'none'}",
+            where="--voices" if names else "--engine",
+            hint="Name another one beside it" if names else "Choose a model with several speakers",
+        )
+    return chosen
+
+
 def choose_voices(voices: Sequence[str], seed: int, dialogue: str) -> tuple[str, str]:
     """Return the voices of channel 0 and channel 1, never the same one.
 
     Every ordered pair is equally likely; the choice depends on the arguments alone.
 
     Args:
-        voices: names of the engine's voices, at least two.
+        voices: names of those that may speak, at least two.
         seed: of the run.
         dialogue: id of the dialogue.
     """

@@ -6,27 +6,45 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from duologue import bundled
 from duologue.errors import UserError
 from duologue.formats.card import read_card
-from duologue.formats.rejects import read_rejects
+from duologue.formats.rejects import Unusable, read_rejects
+from duologue.formats.sequences import SequenceSet
 from duologue.formats.shards import read_shard
 from duologue.formats.units import UnitSample, unit_sample
-from duologue.manifests.schema import Manifest
-from duologue.pipelines.synthesize import synthesize
+from duologue.manifests.schema import Dialogue, DialogueTurn, Manifest, write_manifest
+from duologue.manifests.stereo import write_recordings
+from duologue.pipelines.mix import mix
+from duologue.pipelines.mix_settings import MixSettings, UnitSource
+from duologue.pipelines.synthesize import Settings, spoken_audio, spoken_dialogues, synthesize
+from duologue.pipelines.tokenize import tokenize
+from duologue.pipelines.units import RunOptions, encoded
+from duologue.pipelines.verify import verify
+from duologue.synth.dialogue import Spoken
+from duologue.synth.engine import Speech, Utterance
+from duologue.synth.engines import EngineChoice
+from duologue.synth.espeak import EspeakEngine
+from duologue.synth.shape import Shape
 from duologue.tokenize.tokenizer import load_tokenizer
 from tests.pipelines.comparing import contents
+from tests.synth import tiny_vits
+
+KEPT = Settings(keep_audio=True)
 
 
 @pytest.fixture(scope="module")
 def made(dialogues: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("units") / "out"
-    synthesize(dialogues, directory, keep_audio=True, rows_per_shard=2)
+    synthesize(dialogues, directory, KEPT, rows_per_shard=2)
     return directory
 
 
@@ -78,17 +96,34 @@ def test_the_two_voices_of_a_dialogue_differ(made: Path) -> None:
 
 
 def test_another_seed_gives_other_speech(dialogues: Path, made: Path, tmp_path: Path) -> None:
-    synthesize(dialogues, tmp_path / "out", seed=1)
+    synthesize(dialogues, tmp_path / "out", Settings(seed=1))
     assert [sample.duration_s for sample in samples(tmp_path / "out")] != [s.duration_s for s in samples(made)]
 
 
+def slow_vits(directory: Path) -> Path:
+    """Write a model of random weights that takes as long for its sentences as people do."""
+    return tiny_vits.write(directory / "model", length_scale=3.0)
+
+
+@pytest.fixture(scope="module", params=["espeak", "coqui"])
+def choice(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> EngineChoice:
+    """Each engine that makes speech in a test's time."""
+    if request.param == "espeak":
+        return EngineChoice()
+    return EngineChoice("coqui", model=str(slow_vits(tmp_path_factory.mktemp("vits"))), licence="Apache-2.0")
+
+
 def test_killed_with_two_workers_and_run_again_gives_the_same_bytes(
-    dialogues: Path, made: Path, tmp_path: Path
+    dialogues: Path, choice: EngineChoice, tmp_path: Path
 ) -> None:
+    settings = Settings(choice, keep_audio=True)
+    card = synthesize(dialogues, tmp_path / "unbroken", settings, rows_per_shard=2)
+    assert card.totals["samples"] == 4 and verify(tmp_path / "unbroken") == []
     out = tmp_path / "out"
     script = (
-        "import sys; from pathlib import Path; from duologue.pipelines.synthesize import synthesize;"
-        "synthesize(Path(sys.argv[1]), Path(sys.argv[2]), keep_audio=True, rows_per_shard=2, workers=2)"
+        "import sys; from pathlib import Path; from duologue.pipelines.synthesize import *;"
+        f"synthesize(Path(sys.argv[1]), Path(sys.argv[2]), Settings({choice!r}, keep_audio=True), rows_per_shard=2,"
+        "options=RunOptions(2))"
     )
     command = [sys.executable, "-c", script, str(dialogues), str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -97,7 +132,120 @@ def test_killed_with_two_workers_and_run_again_gives_the_same_bytes(
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    assert contents(out) == contents(made)
+    assert contents(out) == contents(tmp_path / "unbroken")
+
+
+def test_only_the_named_voices_speak_in_whatever_order_they_are_named(dialogues: Path, tmp_path: Path) -> None:
+    named = ("rp-woman", "us-man", "rp-man")
+    for name, voices in (("one", named), ("other", named[::-1])):
+        synthesize(dialogues, tmp_path / name, Settings(EngineChoice(voices=voices)))
+    assert contents(tmp_path / "one") == contents(tmp_path / "other")
+    assert {voice for sample in samples(tmp_path / "one") for voice in sample.speakers} <= set(named)
+    assert read_card(tmp_path / "one").config["voices"] == ["us-man", "rp-man", "rp-woman"]
+
+
+def test_a_licence_that_forbids_commerce_is_said_once_and_stands_in_the_card(
+    dialogues: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choice = EngineChoice("coqui", model=str(slow_vits(tmp_path)), licence="CC-BY-NC-4.0")
+    card = synthesize(dialogues, tmp_path / "out", Settings(choice))
+    assert "CC-BY-NC-4.0" in card.licences
+    assert capsys.readouterr().err.count("CC-BY-NC-4.0") == 1
+
+
+def test_the_shape_decides_the_gaps_and_is_in_the_card(dialogues: Path, made: Path, tmp_path: Path) -> None:
+    card = synthesize(dialogues, tmp_path / "out", Settings(shape=Shape.parse("fixed:0.5")))
+    for sample in samples(tmp_path / "out"):
+        gaps = [after.start_s - before.end_s for before, after in pairwise(sample.turns)]
+        assert gaps == pytest.approx([0.5] * len(gaps))
+    assert card.config["shape"]["turn_gap"] == {"distribution": "fixed", "seconds": 0.5}
+    assert card.fingerprint != read_card(made).fingerprint
+
+
+@pytest.fixture(scope="module")
+def call(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unit set of the bundled call, whose turn-taking was measured."""
+    directory = tmp_path_factory.mktemp("call")
+    write_recordings([str(bundled.directory() / "call")], directory / "manifest")
+    tokenize(directory / "manifest", directory / "units")
+    return directory / "units"
+
+
+@pytest.fixture(scope="module")
+def lively(call: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Long-winded talks, spoken with the overlaps and backchannels of the call."""
+    said = (
+        "I have been thinking about the garden all week, and I would like to plant apple trees behind the shed.",
+        "That sounds lovely to me, but we should ask the neighbours first, since the trees will shade their window.",
+    )
+
+    def rows() -> list[Dialogue]:
+        turns = tuple(DialogueTurn(number % 2, said[number % 2]) for number in range(8))
+        return [Dialogue(f"talk {number}", "talks", "train", "CC0-1.0", turns) for number in range(3)]
+
+    directory = tmp_path_factory.mktemp("lively")
+    write_manifest(directory / "manifest", "dialogues", {"made": "for tests"}, rows)
+    synthesize(directory / "manifest", directory / "units", KEPT, overlap_model=call)
+    return directory / "units"
+
+
+def test_overlaps_and_backchannels_come_with_a_measured_set_which_is_a_parent(call: Path, lively: Path) -> None:
+    card = read_card(lively)
+    assert card.parents[1] == read_card(call).as_parent()
+    assert card.config["shape"]["turn_gap"]["distribution"] == "measured"
+    assert card.config["shape"]["backchannels"] > 1
+    taken = [turn for sample in samples(lively) for turn in sample.turns if turn.events == ("backchannel",)]
+    early = [
+        after
+        for sample in samples(lively)
+        for before, after in pairwise(turn for turn in sample.turns if not turn.events)
+        if after.start_s < before.end_s
+    ]
+    assert len(taken) > 3 and len(early) > 3
+    assert all(0.1 < turn.end_s - turn.start_s < 1 for turn in taken)
+
+
+def test_a_set_with_overlap_is_sound_and_mixes_into_every_stage(lively: Path, tmp_path: Path) -> None:
+    assert verify(lively) == []
+    for sample, audio in zip(samples(lively), kept_audio(lively), strict=True):
+        assert [s.first_frame for s in sample.sentences] == sorted(s.first_frame for s in sample.sentences)
+        silent = np.ones((2, sample.units.shape[1] * 640), bool)
+        for sentence in sample.sentences:
+            silent[sentence.channel, sentence.first_frame * 640 : (sentence.first_frame + sentence.frames) * 640] = 0
+        assert not audio[silent[:, : audio.shape[1]]].any()
+    for stage in (1, 2, 3):
+        out = tmp_path / f"stage{stage}"
+        mix(MixSettings(stage=stage, sources=(UnitSource(lively, 1.0),), sequence_length=1024), out)
+        assert verify(out) == []
+        assert {d.id for sequence in SequenceSet(out) for d in sequence.documents} == {f"talk {n}" for n in range(3)}
+
+
+def test_a_set_without_measurements_is_no_model_of_overlap(
+    dialogues: Path, made: Path, tmp_path: Path, call: Path
+) -> None:
+    with pytest.raises(UserError, match="no measured turn-taking"):
+        synthesize(dialogues, tmp_path / "out", overlap_model=made)
+    with pytest.raises(UserError, match="units are needed"):
+        synthesize(dialogues, tmp_path / "out", overlap_model=dialogues)
+
+
+def test_the_engine_has_spoken_a_group_before_the_tokenizer_begins(dialogues: Path) -> None:
+    # On a GPU that both use, each then works without waiting for the other.
+    happened: list[str] = []
+
+    class Noting(EspeakEngine):
+        def synthesize(self, utterances: Sequence[Utterance]) -> list[Speech | Unusable]:
+            happened.append("speech")
+            return super().synthesize(utterances)
+
+    def noted(spoken: tuple[Dialogue, Spoken | Unusable]) -> Iterator[np.ndarray]:
+        happened.append("units")
+        return spoken_audio(spoken)
+
+    rows = [row for row in Manifest(dialogues).rows() if isinstance(row, Dialogue)]
+    with Noting() as engine:
+        list(encoded(spoken_dialogues(rows, engine, Settings()), noted, load_tokenizer("embedded")))
+    assert happened == ["speech", *["units"] * 5]
 
 
 def test_recordings_are_refused(recordings: Path, tmp_path: Path) -> None:
@@ -106,6 +254,8 @@ def test_recordings_are_refused(recordings: Path, tmp_path: Path) -> None:
 
 
 def test_options_out_of_range_are_refused(dialogues: Path, tmp_path: Path) -> None:
-    for options in ({"workers": 0}, {"rows_per_shard": 0}, {"max_rejects": 1.5}):
+    for options in (RunOptions(workers=0), RunOptions(max_rejects=1.5)):
         with pytest.raises(UserError, match="--workers"):
-            synthesize(dialogues, tmp_path / "out", **options)  # type: ignore[arg-type]
+            synthesize(dialogues, tmp_path / "out", options=options)
+    with pytest.raises(UserError, match="--rows-per-shard"):
+        synthesize(dialogues, tmp_path / "out", rows_per_shard=0)

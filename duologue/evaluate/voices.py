@@ -1,0 +1,62 @@
+"""A page of voices to choose from: a player for each, its sound in a file beside the page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from duologue.errors import explained
+from duologue.evaluate.report import template
+from duologue.formats.publish import write_bytes
+from duologue.formats.rejects import Unusable
+from duologue.formats.shards import key_of
+
+PAGE = "index.html"
+
+
+def write_voices(
+    directory: Path,
+    heard: Mapping[str, np.ndarray | Unusable],
+    sample_rate: int,
+    *,
+    engine: str,
+    licence: str,
+    sentences: Sequence[str],
+) -> Path:
+    """Write a page with a player for each voice; it works offline, and wherever the directory is moved.
+
+    Args:
+        directory: where the page and its sounds go.
+        heard: for each voice float32 `[samples]` between -1 and 1, or why there is nothing to hear.
+        sample_rate: in Hz.
+        engine: what `--engine` calls the engine.
+        licence: of the engine or its model.
+        sentences: what is said.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        UserError: the directory cannot be written.
+    """
+    voices = []
+    with explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, audio in heard.items():
+            if isinstance(audio, Unusable):
+                voices.append({"name": name, "file": "", "problem": audio.message})
+                continue
+            file = f"{key_of(name)}.flac"
+            buffer = io.BytesIO()
+            sf.write(buffer, audio, sample_rate, format="FLAC", subtype="PCM_16")
+            write_bytes(directory / file, buffer.getvalue())
+            voices.append({"name": name, "file": file, "problem": ""})
+        page = template("voices.html.jinja").render(
+            voices=voices, engine=engine, licence=licence, sentences=sentences
+        )
+        write_bytes(directory / PAGE, page.encode())
+    return directory / PAGE
