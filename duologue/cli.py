@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from duologue import __version__, cli_export, cli_manifest, cli_tokenizer
+from duologue import (
+    __version__,
+    cli_export,
+    cli_look,
+    cli_manifest,
+    cli_preflight,
+    cli_synth,
+    cli_tokenizer,
+    cli_train,
+)
 from duologue.cli_options import AsJson, KeepAudio, MaxRejects, Out, Seed, TokenizerName, Workers, print_card
 from duologue.errors import UserError
 
@@ -56,39 +65,8 @@ def demo(
     run_demo(out, workers)
 
 
-@app.command()
-def synthesize(
-    context: typer.Context,
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest of dialogues.")],
-    out: Out,
-    tokenizer: TokenizerName = "embedded",
-    engine: Annotated[str, typer.Option(help="Speech engine: espeak.")] = "espeak",
-    seed: Seed = 0,
-    keep_audio: KeepAudio = False,
-    rows_per_shard: Annotated[int, typer.Option(help="Dialogues in a shard: the unit of work and resume.")] = 64,
-    workers: Workers = 1,
-    max_rejects: MaxRejects = 1.0,
-    as_json: AsJson = False,
-) -> None:
-    """Speak text dialogues on two channels and tokenize them: a unit set for stages 1 and 2.
-
-    Example: duologue synthesize manifests/chats --out units/chats --workers 8
-    """
-    from duologue.pipelines.synthesize import synthesize as run
-
-    card = run(
-        manifest,
-        out,
-        engine=engine,
-        tokenizer=tokenizer,
-        seed=seed,
-        keep_audio=keep_audio,
-        rows_per_shard=rows_per_shard,
-        workers=workers,
-        flags=context.obj,
-        max_rejects=max_rejects,
-    )
-    print_card(card, out, as_json)
+app.command()(cli_synth.synthesize)
+app.command()(cli_synth.voices)
 
 
 @app.command()
@@ -112,6 +90,7 @@ def tokenize(
     Example: duologue tokenize manifests/calls --out units/calls --workers 8
     """
     from duologue.pipelines.tokenize import tokenize as run
+    from duologue.pipelines.units import RunOptions
     from duologue.tokenize.thresholds import Thresholds
 
     card = run(
@@ -121,9 +100,7 @@ def tokenize(
         keep_audio=keep_audio,
         thresholds=Thresholds.parse(threshold or []) if checks else None,
         rows_per_shard=rows_per_shard,
-        workers=workers,
-        flags=context.obj,
-        max_rejects=max_rejects,
+        options=RunOptions(workers, context.obj, max_rejects),
     )
     print_card(card, out, as_json)
 
@@ -142,7 +119,7 @@ def mix(
     epochs: Annotated[int, typer.Option(help="How often to go through the sources.")] = 1,
     seed: Seed = 0,
     curriculum: Annotated[
-        str, typer.Option(help="Stage 1, share of speech: paper, linear[:FROM:TO] or constant[:MEAN].")
+        str, typer.Option(help="Stage 1, share of speech: paper, linear[:FROM:TO], constant[:MEAN] or speech.")
     ] = "paper",
     level: Annotated[str, typer.Option(help="Stage 1: text or speech by `sentence`, or by `turn`.")] = "sentence",
     split: Annotated[str, typer.Option(help="Part of the data: train, valid or test.")] = "train",
@@ -194,33 +171,8 @@ def _print_plan(summary: dict[str, Any], as_json: bool) -> None:
         print(f"  {row['from']:.1f} to {row['to']:.1f}  {shares}  ({row['samples']:,} samples)")
 
 
-@app.command()
-def train(
-    recipe: Annotated[str, typer.Option(help="Name of a bundled recipe, or a TOML file.")],
-    data: Annotated[Path, typer.Option(help="A sequence set.")],
-    out: Annotated[Path, typer.Option("--out", help="Run directory; a run that was killed goes on in it.")],
-    init_from: Annotated[Path | None, typer.Option(help="A run of the stage before, or a model directory.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Base model instead of the recipe's: directory or hub name.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps instead of the recipe's.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train a model on a sequence set, one stage.
-
-    Example: duologue train --recipe paper-stage2 --data sequences/stage2 --init-from runs/stage1 --out runs/stage2
-    """
-    from duologue.train.loop import train as run
-    from duologue.train.recipe import load_recipe
-
-    overrides = {"steps": steps, "model": None if model is None else {"path": model}}
-    given = {name: value for name, value in overrides.items() if value is not None}
-    result = run(load_recipe(recipe, given), data, out, init_from=init_from)
-    print(
-        json.dumps({"out": str(out), **result})
-        if as_json
-        else f"{out}: {', '.join(f'{k} {v}' for k, v in result.items())}"
-    )
+app.command()(cli_train.train)
+app.command()(cli_train.curve)
 
 
 @app.command()
@@ -243,24 +195,10 @@ def inspect(
     print(json.dumps(about) if as_json else "\n".join(f"{name:>12}  {value}" for name, value in about.items()))
 
 
-@app.command()
-def verify(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A manifest, unit set or sequence set.")],
-    as_json: AsJson = False,
-) -> None:
-    """Check an artefact: checksums, counts, and the invariants of its kind. Exit code 1 if something is wrong.
-
-    Example: duologue verify sequences/stage3
-    """
-    from duologue.pipelines.verify import verify as run
-
-    problems = run(directory)
-    if as_json:
-        print(json.dumps({"directory": str(directory), "problems": problems}))
-    else:
-        print("\n".join(problems) if problems else f"{directory}: all is well")
-    if problems:
-        raise typer.Exit(1)
+app.command(context_settings=cli_preflight.SETTINGS)(cli_preflight.preflight)
+app.command()(cli_look.verify)
+app.command()(cli_look.status)
+app.command()(cli_look.why)
 
 
 @app.command()

@@ -110,7 +110,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("mix", place / "spoken", "--stage", 2, "--out", place / "stage2", *MIXED),
         ("tokenizer", "fit", place / "recordings", "--out", place / "tokenizer", "--units", 8),
         ("tokenize", place / "recordings", "--out", place / "heard8", "--tokenizer", place / "tokenizer"),
+        ("train", "--recipe", place / "recipe.toml", "--data", place / "stage1", "--out", place / "run"),
     ]
+    (place / "recipe.toml").write_text(RECIPE)
     for arguments in made:
         assert call(*arguments) == 0
     (place / "empty.jsonl").touch()
@@ -122,7 +124,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
         audio, rate = soundfile.read(place / "calls" / "one.wav", dtype="float32")
         soundfile.write(place / name / "call.wav", edit(audio), rate, subtype="FLOAT")
     assert call("manifest", "stereo", place / "nan", "--out", place / "nan-recordings") == 0
-    (place / "recipe.toml").write_text(RECIPE)
     return place
 
 
@@ -186,7 +187,7 @@ def test_without_a_command_there_is_help(duologue: Command) -> None:
         (["manifest", "nothing"], "No such command 'nothing'"),
         (["--frob"], "No such option: --frob"),
         (["synthesize"], "Missing argument 'MANIFEST'"),
-        (["synthesize", "m"], "Missing option '--out'"),
+        (["tokenize", "m"], "Missing option '--out'"),
         (["synthesize", "m", "--out"], "requires an argument"),
         (["synthesize", "m", "--out", "o", "more"], "unexpected extra argument"),
         (["synthesize", "m", "--out", "o", "--wrokers", "2"], "--workers"),
@@ -243,6 +244,17 @@ WRONG: list[tuple[str, list[str]]] = [
     ("synthesize {lab}/recordings --out {out}", ["duologue tokenize"]),
     ("synthesize {lab}/stage1 --out {out}", ["a set of sequences"]),
     ("synthesize {lab}/dialogues --out {out} --engine festival", ["'festival'", "espeak"]),
+    ("synthesize {lab}/dialogues", ["no place for the result", "--out", "--estimate"]),
+    ("synthesize {lab}/dialogues --out {out} --model m.pth", ["espeak has no model"]),
+    ("synthesize {lab}/dialogues --out {out} --engine coqui", ["none is named", "--model"]),
+    ("synthesize {lab}/dialogues --out {out} --voices us-man,rp-mann", ["'rp-mann'", "'rp-man'", "duologue voices"]),
+    ("synthesize {lab}/dialogues --out {out} --voices us-man", ["needs two voices"]),
+    ("synthesize {lab}/dialogues --out {out} --gaps short", ["'short'", "fixed:SECONDS"]),
+    ("synthesize {lab}/dialogues --out {out} --gaps natural --overlap-model {lab}/heard", ["Leave one of them out"]),
+    ("synthesize {lab}/dialogues --out {out} --overlap-model {lab}/spoken", ["no measured turn-taking"]),
+    ("synthesize {lab}/dialogues --estimate --sample 1", ["2 dialogues or more"]),
+    ("voices --engine festival", ["'festival'", "espeak"]),
+    ("voices --listen {lab}/chats.jsonl", ["a file stands where a directory is needed"]),
     ("synthesize {lab}/dialogues --out {out} --tokenizer {lab}/none", ["no tokenizer.json"]),
     ("synthesize {lab}/dialogues --out {out} --rows-per-shard 0", ["--rows-per-shard"]),
     ("synthesize {lab}/dialogues --out {lab}/calls", ["not empty", "another.wav"]),
@@ -272,6 +284,14 @@ WRONG: list[tuple[str, list[str]]] = [
         "train --recipe {lab}/recipe.toml --data {lab}/stage1 --out {out} --init-from {lab}/none",
         ["no such directory"],
     ),
+    ("train --recipe {lab}/recipe.toml --data {lab}/stage1", ["a run needs --out", "--estimate"]),
+    ("train --recipe {lab}/recipe.toml --data {lab}/stage1 --keep 0 --out {out}", ["keep_checkpoints is 0"]),
+    ("train --recipe {lab}/recipe.toml --data {lab}/stage1 --valid {lab}/none --out {out}", ["no such directory"]),
+    ("train --recipe {lab}/recipe.toml --data {lab}/stage1 --valid {lab}/stage1 --out {out}", ["trained on"]),
+    ("train --recipe {lab}/recipe.toml --estimate --gpu tpu", ["no GPU tpu", "h200"]),
+    ("curve {lab}/spoken --out {out}", [".html or .png"]),
+    ("curve {lab}/spoken --out {out}.html", ["this is no run"]),
+    ("export hf {lab}/spoken --out {out}", ["neither a run nor a checkpoint"]),
     ("inspect {lab}/none", ["no such directory"]),
     ("inspect {lab}/spoken --sample 8", ["no sample 8", "0 to 7"]),
     ("verify {lab}/chats.jsonl", ["this is a file"]),
@@ -434,6 +454,9 @@ def test_a_directory_that_cannot_be_made_is_named(duologue: Command, lab: Path, 
         "manifest stereo {lab}/calls --out {lab}/recordings",
         "tokenizer fit {lab}/recordings --units 8 --out {out}",
         "synthesize {lab}/dialogues --out {lab}/spoken --rows-per-shard 2",
+        "synthesize {lab}/dialogues --estimate --sample 2",
+        "voices",
+        "voices --listen {out}",
         "tokenize {lab}/recordings --out {lab}/heard --rows-per-shard 1",
         "mix {lab}/spoken --stage 2 --out {lab}/stage2 --sequence-length 128 --sequences-per-shard 2",
         "mix {lab}/spoken --stage 1 --plan",
@@ -442,6 +465,10 @@ def test_a_directory_that_cannot_be_made_is_named(duologue: Command, lab: Path, 
         "inspect {lab}/dialogues --sample 0",
         "verify {lab}/heard",
         "report {lab}/spoken --out {out}",
+        "train --recipe {lab}/recipe.toml --data {lab}/stage1 --estimate --gpus 1",
+        "train --recipe {lab}/recipe.toml --data {lab}/stage1 --out {lab}/run",
+        "curve {lab}/run --out {out}.html",
+        "export hf {lab}/run --out {out}",
     ],
 )
 def test_standard_output_is_json_where_json_is_asked_for(

@@ -23,7 +23,17 @@ MAY_IMPORT = {
     "evaluate": {"formats", "tokenize", "generate"},
 }
 # The top of the house, which imports whatever its commands need.
-CLI = {"cli", "cli_export", "cli_manifest", "cli_options", "cli_tokenizer"}
+CLI = {
+    "cli",
+    "cli_export",
+    "cli_look",
+    "cli_manifest",
+    "cli_options",
+    "cli_preflight",
+    "cli_synth",
+    "cli_tokenizer",
+    "cli_train",
+}
 TOP = {*CLI, "demo", "program", "__main__", "__init__"}
 
 

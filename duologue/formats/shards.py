@@ -125,7 +125,9 @@ class Sample:
 
 def _damaged(path: Path | str, what: str) -> UserError:
     return UserError(
-        f"the shard is damaged: {what}", where=path, hint="Delete the directory it is in and make it again"
+        f"the shard is damaged: {what}",
+        where=path,
+        hint="Run `duologue verify --repair` on its directory, then the command that made it again",
     )
 
 

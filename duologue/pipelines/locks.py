@@ -38,3 +38,20 @@ def locked(directory: Path, kind: int, seconds: float = 0.0) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_held(directory: Path) -> bool | None:
+    """Return whether a run is writing in a directory now; None where its file system cannot say.
+
+    Only runs on machines that share the file system's locks are seen.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False

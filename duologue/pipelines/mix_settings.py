@@ -87,7 +87,12 @@ class MixSettings:
         return curriculum(self.curriculum)
 
 
-def _check_ranges(settings: MixSettings) -> None:
+def check_ranges(settings: MixSettings) -> None:
+    """Check the settings by themselves, as far as that goes without the unit sets.
+
+    Raises:
+        UserError: an option is out of range.
+    """
     limits = [
         (settings.stage in (1, 2, 3), "--stage", "is 1, 2 or 3"),
         (len(settings.sources) > 0, "UNITS", "names at least one unit set"),
@@ -131,7 +136,7 @@ def check(settings: MixSettings) -> tuple[Card, Vocabulary]:
         UserError: an option is out of range, a unit set is missing, two were made with different tokenizers, or the
             chunk is no whole number of frames.
     """
-    _check_ranges(settings)
+    check_ranges(settings)
     cards = [read_card(source.directory, "units") for source in settings.sources]
     tokenizer = _refuse_two_tokenizers(settings.sources, cards)
     units, rate = int(tokenizer["vocabulary"]), int(tokenizer["rate"])

@@ -77,6 +77,7 @@ class _Commit:
     directory: Path
     fingerprint: str
     most_rejects: float
+    inputs: int
 
     def __call__(self, partition: Partition) -> None:
         with locked(self.directory, fcntl.LOCK_SH):
@@ -118,6 +119,7 @@ class _Commit:
             sorted(licences),
             rejects,
             checks,
+            self.inputs,
         )
         if samples + sidecar.rejected != partition.stop - partition.start:
             raise AssertionError(f"{partition}: {samples} samples and {sidecar.rejected} rejects")
@@ -196,7 +198,8 @@ def run(
     counted = _Counted(directory, stem)
     watch = Watch(station.name, inputs, station.unit, counted())
     with locked(directory, fcntl.LOCK_SH), watched(watch, counted):
-        for_each(_Commit(station, directory, card.fingerprint, max_rejects), missing, workers=workers, flags=flags)
+        commit = _Commit(station, directory, card.fingerprint, max_rejects, inputs)
+        for_each(commit, missing, workers=workers, flags=flags)
     sidecars = committed()
     lost = [partition.index for partition in todo if partition.index not in sidecars]
     if lost:

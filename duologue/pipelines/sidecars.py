@@ -27,7 +27,19 @@ def partitions(inputs: int, size: int) -> list[Partition]:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """The commit of a partition: what was written and what was rejected. It is written last."""
+    """The commit of a partition: what was written and what was rejected. It is written last.
+
+    Attributes:
+        fingerprint: of the artefact it belongs to.
+        partition: its inputs.
+        shards: `{"name", "samples", "bytes", "sha256"}` by kind of shard.
+        samples: in the shard.
+        amounts: sums over them.
+        licences: of them.
+        rejects: of the partition.
+        checks: sums of what was measured.
+        inputs: of all partitions together; 0 in sets made before it was written.
+    """
 
     fingerprint: str
     partition: Partition
@@ -37,6 +49,7 @@ class Sidecar:
     licences: list[str] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     checks: dict[str, Any] = field(default_factory=dict)
+    inputs: int = 0
 
     @property
     def rejected(self) -> int:
@@ -44,20 +57,27 @@ class Sidecar:
         return sum(reject.turn is None for reject in self.rejects)
 
 
-def read_sidecar(path: Path) -> Sidecar | None:
-    """Read a sidecar, or None where there is none, it is damaged, or a shard it names is not there in full."""
+def parse_sidecar(path: Path) -> Sidecar | None:
+    """Read a sidecar, or None where there is none or it is damaged; its shards are not looked at."""
     try:
         content = json.loads(path.read_bytes())
-        sidecar = Sidecar(**content)
-        sidecar = replace(
-            sidecar,
+        return replace(
+            Sidecar(**content),
             partition=Partition(**content["partition"]),
             rejects=[Reject(**reject) for reject in content["rejects"]],
         )
-        whole = all(
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_sidecar(path: Path) -> Sidecar | None:
+    """Read a sidecar, or None where there is none, it is damaged, or a shard it names is not there in full."""
+    sidecar = parse_sidecar(path)
+    try:
+        whole = sidecar is not None and all(
             (path.parent / shard["name"]).stat().st_size == shard["bytes"] for shard in sidecar.shards.values()
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, AttributeError, KeyError, TypeError):
         return None
     return sidecar if whole else None
 

@@ -18,6 +18,7 @@ from duologue.formats.sync import FIRST_UNIT, S0, S1
 from duologue.formats.units import UnitSample, unit_sample
 from duologue.formats.vocabulary import Vocabulary
 from duologue.manifests.schema import Dialogue, Manifest
+from duologue.pipelines.commits import Problem, commit_problems
 
 _SPLITS = ("train", "valid", "test")
 _SHARD_KEYS = {"name", "samples", "bytes", "sha256"}
@@ -32,6 +33,15 @@ def verify(directory: Path) -> list[str]:
     Raises:
         UserError: it has no card, or one that cannot be read.
     """
+    return [str(problem) for problem in find_problems(directory)]
+
+
+def find_problems(directory: Path) -> list[Problem]:
+    """Check an artefact, as `verify`, and return what is wrong by the file concerned.
+
+    Raises:
+        UserError: it has no card, or one that cannot be read.
+    """
     card = read_card(directory)
     if problems := list(_card_gaps(directory / CARD, card)):
         return problems
@@ -39,10 +49,14 @@ def verify(directory: Path) -> list[str]:
     # Content is looked into only where the bytes are right: the rest would be noise.
     if not problems:
         problems += {"units": _units, "sequences": _sequences}.get(card.kind, _manifest)(directory, card)
-    return problems
+    return [*problems, *(commit_problems(directory, card) if card.kind in ("units", "sequences") else ())]
 
 
-def _card_gaps(path: Path, card: Card) -> Iterator[str]:
+def _told(error: UserError, directory: Path) -> Problem:
+    return Problem(Path(error.where or directory), error.what)
+
+
+def _card_gaps(path: Path, card: Card) -> Iterator[Problem]:
     parts: list[tuple[str, Mapping[str, Any], set[str]]] = [("totals", card.totals, {"inputs", "samples", "rejects"})]
     parts += [(f"shard {number}", shard, _SHARD_KEYS) for number, shard in enumerate(card.shards)]
     if card.kind == "units":
@@ -51,60 +65,62 @@ def _card_gaps(path: Path, card: Card) -> Iterator[str]:
         parts += [("totals", card.totals, {"tokens"}), ("config", card.config, {"split", "sequence_length"})]
     for name, part, needed in parts:
         if missing := sorted(needed - part.keys()):
-            yield f"{path}: its {name} lacks {', '.join(missing)}"
+            yield Problem(path, f"its {name} lacks {', '.join(missing)}")
 
 
-def _files(directory: Path, card: Card) -> Iterator[str]:
+def _files(directory: Path, card: Card) -> Iterator[Problem]:
     named = set()
     for shard in card.shards:
         path = directory / shard["name"]
         named.add(path.name)
         if not path.is_file():
-            yield f"{path}: the shard is missing"
+            yield Problem(path, "the shard is missing")
         elif path.stat().st_size != shard["bytes"]:
-            yield f"{path}: it has {path.stat().st_size:,} bytes, the card says {shard['bytes']:,}"
+            yield Problem(path, f"it has {path.stat().st_size:,} bytes, the card says {shard['bytes']:,}")
         elif sha256_file(path) != shard["sha256"]:
-            yield f"{path}: its checksum is not the card's: its bytes were changed"
+            yield Problem(path, "its checksum is not the card's: its bytes were changed")
     for path in sorted([*directory.glob("*.tar"), *directory.glob("*-[0-9]*.parquet")]):
         if path.name not in named:
-            yield f"{path}: the card does not know this shard"
+            yield Problem(path, "the card does not know this shard")
     samples = sum(shard["samples"] for shard in card.shards if not shard["name"].startswith("audio-"))
     if samples != card.totals["samples"]:
-        yield f"{directory}: the shards have {samples:,} samples together, the totals say {card.totals['samples']:,}"
+        yield Problem(
+            directory, f"the shards have {samples:,} samples together, the totals say {card.totals['samples']:,}"
+        )
 
 
-def _rejects(directory: Path, card: Card) -> Iterator[str]:
+def _rejects(directory: Path, card: Card) -> Iterator[Problem]:
     try:
         rejects = read_rejects(directory)
     except (OSError, ValueError) as error:  # pyarrow's own are both
-        yield f"{directory / REJECTS}: it cannot be read: {error}"
+        yield Problem(directory / REJECTS, f"it cannot be read: {error}")
         return
     whole = sum(reject.turn is None for reject in rejects)
     if whole != card.totals["rejects"]:
-        yield f"{directory}: {whole:,} inputs are in the rejects, the totals say {card.totals['rejects']:,}"
+        yield Problem(directory, f"{whole:,} inputs are in the rejects, the totals say {card.totals['rejects']:,}")
     if count_by_reason(rejects) != card.rejects:
-        yield f"{directory}: the rejects are not those that the card counts by reason"
+        yield Problem(directory, "the rejects are not those that the card counts by reason")
     if card.kind != "sequences" and card.totals["inputs"] != card.totals["samples"] + card.totals["rejects"]:
-        yield f"{directory}: the inputs are not the samples and the rejects together"
+        yield Problem(directory, "the inputs are not the samples and the rejects together")
 
 
-def _manifest(directory: Path, card: Card) -> Iterator[str]:
+def _manifest(directory: Path, card: Card) -> Iterator[Problem]:
     manifest = Manifest(directory)
     if card.kind == "recordings":
         try:
             _ = manifest.root
         except UserError as error:
-            yield str(error)
+            yield _told(error, directory)
     seen: set[str] = set()
     for row in manifest.rows():
         if row.id in seen:
-            yield f"{directory}: the id {row.id} comes twice"
+            yield Problem(directory, f"the id {row.id} comes twice")
         seen.add(row.id)
         if row.split not in _SPLITS:
-            yield f"{directory}: {row.id} is in a split {row.split!r}"
+            yield Problem(directory, f"{row.id} is in a split {row.split!r}")
         sides = {turn.speaker for turn in row.turns} if isinstance(row, Dialogue) else set()
         if not sides <= {0, 1}:
-            yield f"{directory}: {row.id} has speakers {sorted(sides)}"
+            yield Problem(directory, f"{row.id} has speakers {sorted(sides)}")
 
 
 def _samples(directory: Path, card: Card, stem: str) -> Iterator[tuple[Path, Sample]]:
@@ -114,28 +130,27 @@ def _samples(directory: Path, card: Card, stem: str) -> Iterator[tuple[Path, Sam
                 yield directory / shard["name"], sample
 
 
-def _units(directory: Path, card: Card) -> Iterator[str]:
+def _units(directory: Path, card: Card) -> Iterator[Problem]:
     tokenizer = card.tokenizer or {}
     seen: set[str] = set()
     try:
         for path, sample in _samples(directory, card, "units"):
-            where = f"{path}: {sample.key}"
             try:
                 dialogue = unit_sample(sample.members)
             except ValueError as error:
-                yield f"{where}: {error}"
+                yield Problem(path, f"{sample.key}: {error}")
                 continue
             if dialogue.id in seen:
-                yield f"{where}: the id {dialogue.id} comes twice"
+                yield Problem(path, f"{sample.key}: the id {dialogue.id} comes twice")
             seen.add(dialogue.id)
             if sample.key != key_of(dialogue.id):
-                yield f"{where}: the key is not that of the id {dialogue.id}"
-            yield from (f"{where}: {problem}" for problem in _unit_problems(dialogue, tokenizer))
+                yield Problem(path, f"{sample.key}: the key is not that of the id {dialogue.id}")
+            yield from (Problem(path, f"{sample.key}: {problem}") for problem in _unit_problems(dialogue, tokenizer))
         for path, sample in _samples(directory, card, "audio"):
             if set(sample.members) != {"flac"}:
-                yield f"{path}: {sample.key}: it holds {sorted(sample.members)}, not one FLAC"
+                yield Problem(path, f"{sample.key}: it holds {sorted(sample.members)}, not one FLAC")
     except UserError as error:
-        yield str(error)
+        yield _told(error, directory)
 
 
 def _unit_problems(dialogue: UnitSample, tokenizer: Mapping[str, Any]) -> Iterator[str]:
@@ -152,33 +167,37 @@ def _unit_problems(dialogue: UnitSample, tokenizer: Mapping[str, Any]) -> Iterat
             yield f"the sentence {sentence.text[:30]!r} stands outside the dialogue"
 
 
-def _sequences(directory: Path, card: Card) -> Iterator[str]:
+def _sequences(directory: Path, card: Card) -> Iterator[Problem]:
     try:
         vocabulary = Vocabulary.load(directory / VOCABULARY)
         if vocabulary.identity != card.vocabulary:
-            yield f"{directory / VOCABULARY}: it is not the vocabulary that the card names"
+            yield Problem(directory / VOCABULARY, "it is not the vocabulary that the card names")
         number = tokens = 0
         latest = 0.0
         for path, sample in _samples(directory, card, card.config["split"]):
-            where = f"{path}: {sample.key}"
             try:
                 sequence = packed_sequence(sample.members)
             except ValueError as error:
-                yield f"{where}: {error}"
+                yield Problem(path, f"{sample.key}: {error}")
                 continue
             if sample.key != f"{number:09d}":
-                yield f"{where}: sequence {number:09d} should stand here"
+                yield Problem(path, f"{sample.key}: sequence {number:09d} should stand here")
             number += 1
             tokens += sum(document.length for document in sequence.documents)
-            yield from (f"{where}: {problem}" for problem in _sequence_problems(sequence, card, vocabulary))
+            yield from (
+                Problem(path, f"{sample.key}: {problem}")
+                for problem in _sequence_problems(sequence, card, vocabulary)
+            )
             for document in sequence.documents:
                 if document.progress < latest:
-                    yield f"{where}: {document.id} comes after what it should come before"
+                    yield Problem(path, f"{sample.key}: {document.id} comes after what it should come before")
                 latest = document.progress
         if tokens != card.totals["tokens"]:
-            yield f"{directory}: the documents have {tokens:,} tokens, the totals say {card.totals['tokens']:,}"
+            yield Problem(
+                directory, f"the documents have {tokens:,} tokens, the totals say {card.totals['tokens']:,}"
+            )
     except UserError as error:
-        yield str(error)
+        yield _told(error, directory)
 
 
 def _sequence_problems(sequence: PackedSequence, card: Card, vocabulary: Vocabulary) -> Iterator[str]:

@@ -75,10 +75,15 @@ def replace_shard(directory: Path, name: str, content: list[Member]) -> None:
 
 
 def agree(directory: Path, name: str) -> None:
-    """Let the card say of a file what it is now."""
+    """Let the card, and the sidecar if there is one, say of a file what it is now."""
     data = (directory / name).read_bytes()
     card = read_card(directory)
     true = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    sidecar = (directory / name).with_suffix(".json")
+    if sidecar.exists():
+        content = json.loads(sidecar.read_text())
+        content["shards"] = {stem: {**shard, **true} for stem, shard in content["shards"].items()}
+        sidecar.write_text(json.dumps(content))
     shards = [{**shard, **true} if shard["name"] == name else shard for shard in card.shards]
     write_card(directory, replace(card, shards=shards))
 

@@ -1,0 +1,92 @@
+"""The command that made an artefact, as far as its card tells."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from duologue.formats.card import Card
+from duologue.formats.vocabulary import Vocabulary
+from duologue.pipelines.ancestry import Neighbours
+from duologue.synth.shape import NATURAL
+from duologue.synth.voices import ESPEAK_VOICES
+from duologue.tokenize.thresholds import DEFAULTS
+from duologue.tokenize.tokenizer import read_about
+
+# Of a mix, as the card's config and the command line both name them.
+_OF_MIX = (
+    "chunk_ms",
+    "sequence_length",
+    "epochs",
+    "seed",
+    "curriculum",
+    "level",
+    "split",
+    "sequences_per_shard",
+)
+
+
+def command_of(directory: Path, card: Card, parents: Sequence[Path] = ()) -> str:
+    """Return the command that made a unit set or a sequence set, for its own directory.
+
+    What the card does not hold stands in capitals: the paths of models, and of parents that are not near.
+
+    Args:
+        directory: where the artefact is.
+        card: of the artefact.
+        parents: where to look for what it was made of, beside the neighbourhood.
+    """
+    around = Neighbours(directory, parents)
+    found = [(parent["kind"], around.directory_of(parent["fingerprint"])) for parent in card.parents]
+    names = [kind.upper() if place is None else str(place) for kind, place in found]
+    words = _units(directory, card, names) if card.kind == "units" else _mix(directory, card, names)
+    return f"duologue {shlex.join(words)}"
+
+
+def _mix(directory: Path, card: Card, names: Sequence[str]) -> Iterator[str]:
+    config = card.config
+    sources = zip(names, config["weights"], strict=True)
+    yield from ("mix", *(name if weight == 1 else f"{name}:{weight!r}" for name, weight in sources))
+    yield from ("--stage", str(config["stage"]), "--out", str(directory))
+    for name in _OF_MIX:
+        if config.get(name) is not None:
+            yield from (f"--{name.replace('_', '-')}", str(config[name]))
+    if card.vocabulary != Vocabulary.byte_level(int((card.tokenizer or {})["vocabulary"])).identity:
+        yield from ("--vocabulary", "VOCABULARY")
+
+
+def _units(directory: Path, card: Card, names: Sequence[str]) -> Iterator[str]:
+    config = card.config
+    yield from (config["station"], names[0], "--out", str(directory))
+    yield from ("--rows-per-shard", str(config["rows_per_shard"]))
+    if config["keep_audio"]:
+        yield "--keep-audio"
+    if card.tokenizer != read_about("embedded")["identity"]:
+        yield from ("--tokenizer", "TOKENIZER")
+    yield from _speech(config, names) if config["station"] == "synthesize" else _checks(config)
+
+
+def _speech(config: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
+    yield from ("--seed", str(config["seed"]))
+    espeak = config["engine"].get("engine") == "espeak-ng"
+    if not espeak:
+        yield from ("--engine", "ENGINE", "--model", "MODEL")
+    if not espeak or config["voices"] != list(ESPEAK_VOICES):
+        yield from ("--voices", ",".join(config["voices"]))
+    if len(names) > 1:
+        yield from ("--overlap-model", names[1])
+    elif config["shape"] != NATURAL.identity():
+        yield from ("--gaps", "GAPS")
+
+
+def _checks(config: Mapping[str, Any]) -> Iterator[str]:
+    if config["checks"] is None:
+        yield "--no-checks"
+        return
+    usual = asdict(DEFAULTS)
+    for name, value in config["checks"]["thresholds"].items():
+        if value != usual.get(name):
+            yield from ("--threshold", f"{name}={'off' if value is None else value}")

@@ -1,0 +1,161 @@
+"""Taking back what is damaged, so that the command which made an artefact makes just that again."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from duologue.errors import UserError, explained
+from duologue.formats.card import CARD, Card, read_card
+from duologue.formats.fingerprint import sha256_file
+from duologue.formats.publish import sync_directory
+from duologue.formats.rejects import REJECTS
+from duologue.formats.sequences import VOCABULARY
+from duologue.pipelines.commits import Problem, number_of, partitions_of, stem_of
+from duologue.pipelines.locks import locked
+from duologue.pipelines.recall import command_of
+from duologue.pipelines.sidecars import parse_sidecar
+from duologue.pipelines.verify import find_problems
+
+_STEMS = ("units", "train", "valid", "test")
+_SECONDS_FOR_WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What became of a damaged artefact.
+
+    Attributes:
+        problems: what was wrong, a sentence each.
+        partitions: numbers of the shards that were taken back, to be made again.
+        removed: names of the files that were deleted.
+        left: those of the problems that concern files of nobody knows whom; they are left alone.
+        again: the command that makes them, as far as the card tells; empty without a card, or if nothing was removed.
+    """
+
+    problems: Sequence[str]
+    partitions: Sequence[int]
+    removed: Sequence[str]
+    left: Sequence[str]
+    again: str
+
+
+def repair(directory: Path, parents: Sequence[Path] = ()) -> Repair:
+    """Take back the damaged shards of a unit set or a sequence set, finished or not.
+
+    A damaged shard is deleted with its sidecar, and `dataset.json` last of all: the directory is then an unfinished
+    run, which the command that made it completes, to the same bytes. Undamaged shards stay. Killed in between, the
+    directory is still damaged, and repaired by the next call.
+
+    Args:
+        directory: the artefact.
+        parents: where to look for what it was made of, beside the neighbourhood; only for the command in `again`.
+
+    Raises:
+        UserError: it is damaged and a manifest, or without sidecars; it is nothing of Duologue; or a run is writing
+            there.
+    """
+    with explained(directory), locked(_existing(directory), fcntl.LOCK_EX, _SECONDS_FOR_WORKERS):
+        card, found = _look(directory)
+        if found and card is not None and card.kind in ("dialogues", "recordings"):
+            raise UserError(
+                f"a manifest is not made of parts that can be made again: {found[0].what}",
+                where=found[0].path,
+                hint="Delete the directory and run the `duologue manifest` that made it again",
+            )
+        if found and card is not None and not any(directory.glob(f"{stem_of(card)}-[0-9]*.json")):
+            raise UserError(
+                f"the set has no sidecars, so that nothing of it could be kept: {found[0].what}",
+                where=found[0].path,
+                hint="Copy its sidecars to it too (*.json), or delete the directory and make it again",
+            )
+        left = [problem for problem in found if _is_foreign(problem.path, directory, card)]
+        mended = [problem for problem in found if problem not in left]
+        if not mended:
+            return Repair([str(p) for p in found], (), (), [str(p) for p in left], "")
+        damaged = sorted({number for p in mended if (number := number_of(p.path)) is not None})
+        removed = _take_back(directory, damaged, mended)
+    again = "" if card is None else command_of(directory, card, parents)
+    return Repair([str(p) for p in found], damaged, removed, [str(p) for p in left], again)
+
+
+def _existing(directory: Path) -> Path:
+    if not directory.is_dir():
+        read_card(directory)
+    return directory
+
+
+def _look(directory: Path) -> tuple[Card | None, list[Problem]]:
+    try:
+        card = read_card(directory)
+    except UserError as error:
+        return None, _unfinished(directory, error)
+    return card, find_problems(directory)
+
+
+def _unfinished(directory: Path, error: UserError) -> list[Problem]:
+    """Return what is wrong with an artefact without a card that can be read, by its sidecars.
+
+    Args:
+        directory: the artefact.
+        error: what is wrong with its card.
+    """
+    paths = sorted(path for stem in _STEMS for path in directory.glob(f"{stem}-[0-9]*.json"))
+    if not paths:
+        raise error
+    card = directory / CARD
+    problems = [Problem(card, error.what)] if card.exists() else []
+    for path in paths:
+        sidecar = parse_sidecar(path)
+        if sidecar is None:
+            problems.append(Problem(path, "the sidecar is damaged"))
+            continue
+        for shard in sidecar.shards.values():
+            shard_path = directory / shard["name"]
+            if not shard_path.is_file():
+                problems.append(Problem(shard_path, "the shard is missing"))
+            elif shard_path.stat().st_size != shard["bytes"] or sha256_file(shard_path) != shard["sha256"]:
+                problems.append(Problem(shard_path, "its checksum is not its sidecar's: its bytes were changed"))
+    return problems
+
+
+def _is_foreign(path: Path, directory: Path, card: Card | None) -> bool:
+    """Say whether a file that is named like a shard is none of the artefact's: nobody asked to delete it."""
+    number = number_of(path)
+    if number is None or card is None:
+        return False
+    sidecar = parse_sidecar(directory / f"{stem_of(card)}-{number:05d}.json")
+    known = {shard["name"] for shard in card.shards}
+    if sidecar is not None:
+        known |= {shard["name"] for shard in sidecar.shards.values()}
+    own = {f"{stem_of(card)}-{partition.index:05d}.json" for partition in partitions_of(card)}
+    return path.name not in known | own
+
+
+def _take_back(directory: Path, damaged: Sequence[int], problems: Sequence[Problem]) -> list[str]:
+    """Delete the commits of partitions, then their shards, then what is written at the end of a run."""
+    paths = [
+        path
+        for suffix in ("json", "tar")
+        for path in sorted(directory.glob(f"*-[0-9]*.{suffix}"))
+        if number_of(path) in damaged
+    ]
+    removed = []
+    for path in [*paths, directory / REJECTS]:
+        if path.exists():
+            path.unlink()
+            removed.append(path.name)
+    vocabulary = directory / VOCABULARY
+    if any(vocabulary in (problem.path, *problem.path.parents) for problem in problems):
+        shutil.rmtree(vocabulary, ignore_errors=True)
+        removed.append(vocabulary.name)
+    sync_directory(directory)
+    # Last: until then the directory says of itself that it is damaged, and never passes for one without damage.
+    if (directory / CARD).exists():
+        (directory / CARD).unlink()
+        removed.append(CARD)
+        sync_directory(directory)
+    return removed

@@ -1,0 +1,122 @@
+"""How far a training run is, by its files: while it goes on or after it died."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from duologue.errors import UserError, explained
+from duologue.train.checkpoint import checkpoints
+from duologue.train.metrics import METRICS, VALID, read_metrics
+from duologue.train.run import RUN
+
+# Steps that the speed is taken from.
+_LATEST = 20
+
+
+def data_of(run: Path) -> str:
+    """Return the fingerprint of the sequence set that a run trains on.
+
+    Raises:
+        UserError: the run's description is damaged.
+    """
+    return str(_about(run)["data"]["fingerprint"])
+
+
+def run_status(run: Path, sequences: int | None = None) -> dict[str, Any]:
+    """Say how far a training run is. Writes nothing.
+
+    Args:
+        run: the run directory.
+        sequences: how many the set holds that the run trains on, if that is known: it ends with them.
+
+    Returns:
+        `name`, `stage`, `state` ("finished", "running", "stopped", or "unfinished" where that cannot be told),
+        `step` of `steps` (None if neither the recipe nor the data tells), `tokens` seen, the latest `loss` and
+        `valid_loss`, `tokens_per_s` lately, while it runs `left_s`, `since_step_s`, and the last `checkpoint`, which
+        a run that died goes on from.
+
+    Raises:
+        UserError: the run's files are damaged.
+    """
+    about = _about(run)
+    recipe = about["recipe"]
+    ends = [recipe.get("steps") or None, sequences and sequences // recipe["sequences_per_step"]]
+    steps = min((end for end in ends if end), default=None)
+    try:
+        lines, validations = read_metrics(run), read_metrics(run, VALID)
+        last: Mapping[str, Any] = lines[-1] if lines else {"step": 0, "tokens": 0, "loss": None}
+        per_s, seconds = _speed(lines)
+        step, tokens, loss = last["step"], last["tokens"], last["loss"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the run's metrics are damaged ({error!r})",
+            where=run / METRICS,
+            hint="Start the training command again: it goes on from its last checkpoint",
+        ) from error
+    kept = checkpoints(run)
+    reached = int(kept[-1].name.rpartition("-")[2]) if kept else 0
+    state = "finished" if steps and reached >= steps else _held(run)
+    told: dict[str, Any] = {
+        "kind": "run",
+        "name": about["name"],
+        "stage": about["stage"],
+        "state": state,
+        "step": step,
+        "steps": steps,
+        "tokens": tokens,
+        "loss": loss,
+        "valid_loss": validations[-1].get("loss") if validations else None,
+        "tokens_per_s": per_s and round(per_s, 1),
+        "checkpoint": kept[-1].name if kept else None,
+    }
+    if (run / METRICS).exists():
+        told["since_step_s"] = round(max(time.time() - (run / METRICS).stat().st_mtime, 0.0), 1)
+    if steps and seconds and state in ("running", "unfinished"):
+        told["left_s"] = round((steps - step) * seconds, 1)
+    return told
+
+
+def _about(run: Path) -> dict[str, Any]:
+    path = run / RUN
+    try:
+        with explained(path, "reading"):
+            about = json.loads(path.read_bytes())
+        _ = about["name"], about["stage"], about["recipe"]["sequences_per_step"], about["data"]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the run's description is damaged ({error!r})",
+            where=path,
+            hint="Choose another --out, and --init-from this run to go on from its weights",
+        ) from error
+    return dict(about)
+
+
+def _speed(lines: Sequence[Mapping[str, Any]]) -> tuple[float | None, float | None]:
+    """Return tokens a second and seconds a step, of the latest steps; None where there are none."""
+    latest = lines[-_LATEST - 1 :]
+    if len(latest) < 2:
+        return None, None
+    tokens = [after["tokens"] - before["tokens"] for before, after in pairwise(latest)]
+    seconds = sum(count / line["tokens_per_s"] for count, line in zip(tokens, latest[1:], strict=True))
+    return (sum(tokens) / seconds, seconds / len(tokens)) if seconds > 0 else (None, None)
+
+
+def _held(run: Path) -> str:
+    descriptor = os.open(run, os.O_RDONLY)
+    try:
+        # Shared: a trainer that starts at this very moment asks for it alone, and only once.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "running"
+    except OSError:
+        return "unfinished"
+    finally:
+        os.close(descriptor)
+    return "stopped"

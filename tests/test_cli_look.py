@@ -1,0 +1,98 @@
+"""preflight, status, verify --repair and why, as they are typed."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.comparing import contents
+from tests.test_cli import Command, call, chats, duologue, refused
+
+__all__ = ["duologue"]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("look")
+    chats(place / "chats.jsonl", 6)
+    made = [
+        ("manifest", "dialogues", place / "chats.jsonl", "--out", place / "manifests" / "chats"),
+        ("synthesize", place / "manifests" / "chats", "--out", place / "units" / "chats", "--rows-per-shard", 2),
+        ("mix", place / "units" / "chats", "--stage", 2, "--out", place / "sequences" / "s2", *MIXED),
+    ]
+    for arguments in made:
+        assert call(*arguments) == 0
+    return place
+
+
+MIXED = ("--sequence-length", 128, "--sequences-per-shard", 2)
+
+
+def test_preflight_stands_before_the_command_itself(lab: Path, duologue: Command, tmp_path: Path) -> None:
+    command = ["synthesize", lab / "manifests" / "chats", "--out", tmp_path / "out", "--rows-per-shard", 2]
+    ended = duologue("preflight", "--readers", 4, *command)
+    assert ended.code == 0 and "3 shards for 4 readers" in ended.out and "the split test is empty" in ended.out
+    told = json.loads(duologue("preflight", *command, "--json").out)
+    assert (told["inputs"], told["partitions"]) == (6, 3)
+    assert not (tmp_path / "out").exists()
+    with_manifest, with_units = (
+        json.loads(duologue("preflight", "mix", place, "--stage", 2, *MIXED, "--json").out)
+        for place in (lab / "manifests" / "chats", lab / "units" / "chats")
+    )
+    assert with_manifest["inputs"] == with_units["inputs"] == 6
+
+
+def test_with_the_commands_own_plan_what_it_measures_follows(lab: Path, duologue: Command) -> None:
+    ended = duologue("preflight", "mix", lab / "units" / "chats", "--stage", 2, *MIXED, "--plan", "--json")
+    reckoned, measured = (json.loads(line) for line in ended.out.splitlines())
+    assert reckoned["command"] == "mix" and measured["inputs"] == 6 and "padding" in measured
+
+
+def test_preflight_refuses_what_the_command_would_refuse(lab: Path, duologue: Command) -> None:
+    refused(duologue("preflight", "synthesize", lab / "manifests" / "chats", "--speed", 2), "No such option")
+    refused(duologue("preflight", "synthesize", lab / "manifests" / "chats", "--engine", "espeek"), "espeek")
+    refused(duologue("preflight", "mix", lab / "units" / "chats", "--stage", "two"), "--stage")
+    refused(duologue("preflight", "train", "--recipe", "x"), "not 'train'", "duologue train --estimate")
+    refused(duologue("preflight", "tokenize", lab / "manifests" / "chats", "--out", "x"), "recordings")
+
+
+def test_a_damaged_set_is_repaired_by_verify_and_the_command_it_names(
+    lab: Path, duologue: Command, tmp_path: Path
+) -> None:
+    out = lab / "sequences" / "copy"
+    shutil.copytree(lab / "sequences" / "s2", out)
+    shard = out / "train-00001.tar"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert duologue("verify", out).code == 1
+    told = duologue("verify", out, "--repair", "--json")
+    about = json.loads(told.out)
+    assert told.code == 1 and about["partitions"] == [1]
+    assert duologue(*shlex.split(about["again"])[1:]).code == 0
+    assert contents(out) == contents(lab / "sequences" / "s2")
+    ended = duologue("verify", out, "--repair")
+    assert (ended.code, ended.out) == (0, f"{out}: all is well\n")
+
+
+def test_a_repair_says_what_it_did(lab: Path, duologue: Command, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(lab / "units" / "chats", tmp_path / "units"))
+    (out / "units-00000.json").unlink()
+    ended = duologue("verify", out, "--repair", "--parents", lab / "manifests")
+    assert "to be made again: 0 (" in ended.out
+    assert f"duologue synthesize {lab / 'manifests' / 'chats'} --out {out} --rows-per-shard 2" in ended.out
+    told = duologue("status", out)
+    assert "units, stopped, 4 of 6 inputs (66.7%)" in told.out and "run the same command again" in told.out
+
+
+def test_status_and_why_print_lines_and_json(lab: Path, duologue: Command, tmp_path: Path) -> None:
+    assert "units, finished, 6 of 6 inputs" in duologue("status", lab / "units" / "chats").out
+    assert json.loads(duologue("status", lab / "sequences" / "s2", "--json").out)["state"] == "finished"
+    told = duologue("why", lab / "sequences" / "s2", "chat-3").out
+    for words in ("train-0000", "units-00001.tar", "dialogues-00000.parquet", "speakers", "licences"):
+        assert words in told
+    assert json.loads(duologue("why", lab / "units" / "chats", "chat-3", "--json").out)["id"] == "chat-3"
+    refused(duologue("why", lab / "units" / "chats", "chat-9"), "chat-9", "Check the id")
+    refused(duologue("status", tmp_path), "nothing of Duologue")
