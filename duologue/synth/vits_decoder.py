@@ -1,0 +1,133 @@
+"""The decoder of VITS (HiFi-GAN), for batches: no sentence hears what pads it, or who stands beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from TTS.vocoder.models.hifigan_generator import LRELU_SLOPE, HifiganGenerator, ResBlock1
+
+# What torch's `leaky_relu` has by default, and the last layer takes.
+_LAST_SLOPE = 0.01
+
+
+class Decoder:
+    """coqui's HiFi-GAN generator with the same weights, laid out so that convolutions run at full speed.
+
+    A convolution at a sentence's end reads zeros behind it, as if it were alone: in a batch, what lies there is set
+    to zero before every convolution.
+
+    Args:
+        generator: without weight norm.
+        device: where it computes.
+        dtype: of weights and activations.
+
+    Attributes:
+        hop: samples for each frame.
+    """
+
+    def __init__(self, generator: HifiganGenerator, device: torch.device, dtype: torch.dtype) -> None:
+        def conv(layer: nn.Conv1d) -> _Conv:
+            return _Conv(layer, device, dtype)
+
+        self._first, self._last = conv(generator.conv_pre), conv(generator.conv_post)
+        self._voice = conv(generator.cond_layer)
+        self._levels = []
+        for level, up in enumerate(generator.ups):
+            blocks = generator.resblocks[level * generator.num_kernels : (level + 1) * generator.num_kernels]
+            # Pairs of convolutions, or single ones, with a residual connection around each.
+            residuals = [
+                [[conv(one) for one in pair] for pair in zip(block.convs1, block.convs2, strict=True)]
+                if isinstance(block, ResBlock1)
+                else [[conv(one)] for one in block.convs]
+                for block in blocks
+            ]
+            self._levels.append((_Up(up, device, dtype), residuals))
+        self._device, self._dtype = device, dtype
+        self.hop = prod(up.stride for up, _ in self._levels)
+
+    def __call__(self, latents: Sequence[torch.Tensor], speakers: torch.Tensor, frames: int) -> list[np.ndarray]:
+        """Decode a batch.
+
+        Args:
+            latents: for each sentence float32 `[channels, its frames]`.
+            speakers: float32 `[sentences, speaker channels]`.
+            frames: what they are padded to.
+
+        Returns:
+            For each float32 `[its frames * hop]`, at the model's rate.
+        """
+        lengths = [latent.shape[1] for latent in latents]
+        x = torch.stack([F.pad(latent, (0, frames - latent.shape[1])) for latent in latents])
+        # Channels last is where the kernels for convolutions, of CPUs and GPUs, are at their best.
+        x = _wide(x).to(self._device, self._dtype, memory_format=torch.channels_last)
+        voice = _wide(speakers[:, :, None]).to(self._device, self._dtype)
+        x = self._first(x) + self._voice(voice)
+        for up, residuals in self._levels:
+            x = up(_silenced(F.leaky_relu_(x, LRELU_SLOPE), lengths))
+            lengths = [length * up.stride for length in lengths]
+            x = _fused(x, residuals, lengths)
+        x = torch.tanh_(self._last(_silenced(F.leaky_relu_(x, _LAST_SLOPE), lengths)))
+        audio = x[:, 0, 0].float().cpu().numpy()
+        return [row[:length].copy() for row, length in zip(audio, lengths, strict=True)]
+
+
+class _Conv:
+    """A convolution over time as one over an image of height 1, which has kernels for channels last."""
+
+    def __init__(self, layer: nn.Conv1d, device: torch.device, dtype: torch.dtype) -> None:
+        self._weight = _wide(layer.weight.detach()).to(device, dtype, memory_format=torch.channels_last)
+        self._bias = None if layer.bias is None else layer.bias.detach().to(device, dtype)
+        assert not isinstance(layer.padding, str)
+        self._padding, self._dilation = (0, layer.padding[0]), (1, layer.dilation[0])
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(x, self._weight, self._bias, padding=self._padding, dilation=self._dilation)
+
+
+class _Up:
+    """A transposed convolution that makes `stride` places of one."""
+
+    def __init__(self, layer: nn.ConvTranspose1d, device: torch.device, dtype: torch.dtype) -> None:
+        assert not isinstance(layer.padding, str) and layer.bias is not None
+        self.stride = layer.stride[0]
+        self._weight = _wide(layer.weight.detach()).to(device, dtype, memory_format=torch.channels_last)
+        self._bias = layer.bias.detach().to(device, dtype)
+        self._padding = (0, layer.padding[0])
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return F.conv_transpose2d(x, self._weight, self._bias, stride=(1, self.stride), padding=self._padding)
+
+
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    """Return `[batch, channels, time]` as `[batch, channels, 1, time]`."""
+    return x.unsqueeze(2)
+
+
+def _fused(x: torch.Tensor, blocks: Sequence[Sequence[Sequence[_Conv]]], lengths: Sequence[int]) -> torch.Tensor:
+    """Return the mean of what the residual blocks of a level make of `x`."""
+    total = None
+    for block in blocks:
+        y = x
+        for convs in block:
+            z = _silenced(F.leaky_relu(y, LRELU_SLOPE), lengths)
+            for number, conv in enumerate(convs):
+                z = conv(_silenced(F.leaky_relu_(z, LRELU_SLOPE), lengths) if number else z)
+            y = z.add_(y)
+        total = y if total is None else total.add_(y)
+    assert total is not None
+    return total.div_(len(blocks))
+
+
+def _silenced(x: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    """Set what lies behind each sentence to zero, in place, and return it."""
+    shortest, width = min(lengths), x.shape[3]
+    if shortest < width:
+        # Only the columns where some sentence has ended: where lengths are much the same, these are few.
+        ends = torch.tensor(lengths, device=x.device)[:, None, None, None]
+        x[..., shortest:].masked_fill_(torch.arange(shortest, width, device=x.device) >= ends, 0)
+    return x

@@ -1,0 +1,74 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from duologue.errors import UserError
+from duologue.synth.vits_batches import Batches
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+class Computed:
+    """Doubles numbers, noting the batches; more than `limit` are too many for its memory."""
+
+    def __init__(self, limit=1_000):
+        self.limit = limit
+        self.batches = []
+
+    def __call__(self, items, padded):
+        if len(items) > self.limit:
+            raise torch.OutOfMemoryError("out of memory")
+        self.batches.append((list(items), padded))
+        return [2 * item for item in items]
+
+
+@given(st.lists(st.integers(1, 3_000), max_size=60), st.integers(1, 40), st.sampled_from([CPU, GPU]))
+def test_every_item_has_its_own_result_and_batches_are_bounded(items, batch, device):
+    compute = Computed()
+    assert Batches(batch, device).run(items, lambda item: item, compute) == [2 * item for item in items]
+    for chosen, padded in compute.batches:
+        assert len(chosen) == 1 or len(chosen) * padded <= batch * 512
+        assert len(chosen) <= batch
+        assert padded == chosen[0] if len(chosen) == 1 else max(chosen) <= padded < max(chosen) + 16
+    assert sum(len(chosen) for chosen, _ in compute.batches) == len(items)
+
+
+def test_items_of_like_length_go_together():
+    compute = Computed()
+    Batches(2, CPU).run([5, 500, 6, 490], lambda item: item, compute)
+    assert [chosen for chosen, _ in compute.batches] == [[500, 490], [6, 5]]
+
+
+def test_where_memory_runs_out_batches_are_halved_from_then_on(capsys):
+    compute, batches = Computed(limit=5), Batches(16, GPU)
+    items = list(range(1, 41))
+    assert batches.run(items, lambda item: item, compute) == [2 * item for item in items]
+    assert max(len(chosen) for chosen, _ in compute.batches) == 4
+    assert capsys.readouterr().err.count("going on with") == 2
+    batches.run(items, lambda item: item, compute)
+    assert "going on" not in capsys.readouterr().err
+
+
+def test_memory_that_does_not_hold_one_is_said():
+    with pytest.raises(UserError, match="does not hold one sentence"):
+        Batches(4, GPU).run([1, 2], lambda item: item, Computed(limit=0))
+
+
+def test_on_a_cpu_a_batch_has_one_thread_and_torch_has_its_threads_again_afterwards():
+    before, seen = torch.get_num_threads(), []
+
+    def compute(items, padded):
+        seen.append(torch.get_num_threads())
+        return items
+
+    torch.set_num_threads(3)
+    try:
+        assert Batches(1, CPU).run([3, 1, 2], lambda item: item, compute) == [3, 1, 2]
+        assert torch.get_num_threads() == 3
+        with pytest.raises(ZeroDivisionError):
+            Batches(1, CPU).run([3], lambda item: item, lambda items, padded: [1 // 0])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 1, 1]
