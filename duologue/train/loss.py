@@ -39,13 +39,14 @@ class _SummedLosses(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, compile: bool) -> Tensor:
         piece = _compiled(_losses_and_gradients) if compile else _losses_and_gradients
         losses, ctx.hidden = [], torch.empty_like(hidden)
-        # Sums over many tokens, so not in bfloat16.
-        total = torch.zeros_like(head, dtype=torch.float32)
+        total: Tensor | None = None
         for begin in range(0, len(hidden), PIECE):
             part = slice(begin, begin + PIECE)
             found, ctx.hidden[part], to_head = piece(hidden[part], head, targets[part])
             losses.append(found)
-            total += to_head
+            # Sums over many tokens, so not in bfloat16.
+            total = to_head.float() if total is None else total.add_(to_head)
+        assert total is not None
         ctx.head = total.to(head.dtype)
         return torch.cat(losses)
 
@@ -55,23 +56,28 @@ class _SummedLosses(torch.autograd.Function):
         # What comes from a sum is one number, stretched.
         if gradient.stride() != (0,):
             raise ValueError("only the sum of the losses has a gradient")
-        return ctx.hidden.mul_(gradient[0]), ctx.head.mul_(gradient[0]), None, None
+        hidden, head = ctx.hidden.mul_(gradient[0]), ctx.head.mul_(gradient[0])
+        # Held here as well, they would be copied.
+        del ctx.hidden, ctx.head
+        return hidden, head, None, None
 
 
 def _losses(hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return losses, logits and their logsumexp."""
+    """Return losses, and of each token the powers e^logit, all divided by the largest, and their sum."""
+    # In place throughout: the logits are by far the largest thing here.
     logits = (hidden @ head.T).float()
-    size = logits.logsumexp(dim=-1)
-    chosen = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
-    return torch.where(targets >= 0, size - chosen, 0.0), logits, size
+    logits.sub_(logits.amax(dim=-1, keepdim=True))
+    chosen = logits.gather(1, targets.clamp(min=0)[:, None])
+    powers = logits.exp_()
+    total = powers.sum(dim=-1, keepdim=True)
+    return torch.where(targets >= 0, (total.log() - chosen)[:, 0], 0.0), powers, total
 
 
 def _losses_and_gradients(hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return losses, and the gradients of their sum by hidden states and head."""
-    losses, logits, size = _losses(hidden, head, targets)
+    losses, powers, total = _losses(hidden, head, targets)
     counted = (targets >= 0).float()[:, None]
-    slopes = (logits.sub_(size[:, None]).exp_()).mul_(counted)
-    slopes.scatter_add_(1, targets.clamp(min=0)[:, None], -counted)
+    slopes = powers.mul_(counted / total).scatter_add_(1, targets.clamp(min=0)[:, None], -counted)
     slopes = slopes.to(hidden.dtype)
     return losses, slopes @ head, slopes.T @ hidden
 

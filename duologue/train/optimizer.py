@@ -30,16 +30,15 @@ def adamw(weights: Mapping[str, nn.Parameter], recipe: Recipe, steps: int = 0) -
         {"params": [weight for weight in parameters if weight.dim() < 2], "weight_decay": 0.0},
     ]
     compact = recipe.optimizer_dtype == "bfloat16"
-    fused = not compact and any(weight.is_cuda for weight in parameters)
     optimizer: Optimizer
     if compact:
         optimizer = CompactAdamW(groups, recipe.learning_rate, recipe.betas)
     else:
-        optimizer = AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=fused or None)
+        optimizer = AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
     for weight in parameters:
         optimizer.state[weight] = {
-            # The fused kernel looks for it on the device.
-            "step": torch.tensor(float(steps), device=weight.device if fused else "cpu"),
+            # The fused kernel looks for it on the device; ours counts with it, so there it is better on the CPU.
+            "step": torch.tensor(float(steps), device="cpu" if compact else weight.device),
             **{key: torch.zeros_like(weight, dtype=getattr(torch, recipe.optimizer_dtype)) for key in MOMENTS},
         }
     return optimizer
