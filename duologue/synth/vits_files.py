@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,8 @@ from TTS.tts.configs.vits_config import VitsConfig
 from TTS.tts.models.vits import Vits
 from TTS.tts.utils.text import cleaners
 
-from duologue.errors import UserError, explained
+from duologue.errors import UserError
+from duologue.formats.foreign import foreign
 
 # The classes that `characters_class` may name: coqui would import whatever stands there.
 _CHARACTERS = (
@@ -36,7 +35,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, damaged, or no configuration.
     """
-    with _foreign(path):
+    with foreign(path):
         config = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(config, dict) or not isinstance(config.get("model"), str):
         raise UserError("this is not the configuration of a model of coqui's", where=path, hint="Check the path")
@@ -57,7 +56,7 @@ def vits_config(about: dict[str, Any], path: Path) -> tuple[VitsConfig, bool]:
         UserError: the model is one that cannot be used here.
     """
     config = VitsConfig()
-    with _foreign(path):
+    with foreign(path):
         config.from_dict(about)
     args = config.model_args
     for name, what in (
@@ -119,7 +118,7 @@ def load_vits(config: VitsConfig, checkpoint: Path) -> Vits:
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise UserError("there is no model in this checkpoint", where=checkpoint, hint="Check the path")
-    with _foreign(checkpoint):
+    with foreign(checkpoint):
         model = Vits(config)
         model.disc = model.posterior_encoder = None
         model.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith(_UNUSED)})
@@ -140,7 +139,7 @@ def _speakers(config: VitsConfig, path: Path) -> list[str]:
             where=path.parent / (Path(named).name if named else _SPEAKERS[0]),
             hint="Put it beside the configuration",
         )
-    with _foreign(file):
+    with foreign(file):
         numbers = json.loads(file.read_text(encoding="utf-8")) if file.suffix == ".json" else _torch_file(file)
     if not isinstance(numbers, dict) or sorted(numbers.values()) != list(range(len(numbers))):
         raise UserError("this does not number the speakers from 0 on", where=file, hint="Copy or download it again")
@@ -148,30 +147,12 @@ def _speakers(config: VitsConfig, path: Path) -> list[str]:
 
 
 def _torch_file(path: Path) -> Any:
-    with _foreign(path):
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-@contextmanager
-def _foreign(path: Path) -> Iterator[None]:
-    """Let whatever reading a foreign file raises inside the block become a `UserError` that names it."""
-    try:
-        with explained(path, "reading"):
-            yield
-    except UserError:
-        raise
-    except FileNotFoundError as error:
-        raise UserError("there is no such file", where=path, hint="Check the path") from error
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            "the file is no checkpoint, or asks for code, of which nothing was run",
-            where=path,
-            hint="Get the file from those who published it",
-        ) from error
-    except Exception as error:  # damaged bytes can break a reader anywhere
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(
-            f"the file is damaged, or not what it should be ({reason})",
-            where=path,
-            hint="Copy or download it again",
-        ) from error
+    with foreign(path):
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise UserError(
+                "the file is no checkpoint, or asks for code, of which nothing was run",
+                where=path,
+                hint="Get the file from those who published it",
+            ) from error

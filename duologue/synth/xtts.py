@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from TTS.tts.models.xtts import Xtts
 
 from duologue.errors import UserError
 from duologue.formats.fingerprint import fingerprint, sha256_file
+from duologue.formats.foreign import foreign
 from duologue.formats.rejects import Unusable
 from duologue.synth.sequential import SequentialEngine
 
@@ -70,7 +70,7 @@ class XttsEngine(SequentialEngine):
         self._files = {name: directory / name for name in (_WEIGHTS, _VOCABULARY, _VOICES)} | {"config": config}
         self._precision, self._dtype = precision, getattr(torch, precision)
         settings = XttsConfig()
-        with _reading(config):
+        with foreign(config):
             settings.load_json(str(config))
         self._sampling = {
             name: getattr(settings, name)
@@ -79,7 +79,7 @@ class XttsEngine(SequentialEngine):
         tokenizer = _tokenizer(self._files[_VOCABULARY])
         voices = _voices(self._files[_VOICES], settings)
         state = _state(self._files[_WEIGHTS])
-        with _reading(config):
+        with foreign(config):
             model = Xtts(settings)
             model.tokenizer = tokenizer
             # Once more: the sizes of the GPT come from the tokenizer.
@@ -138,7 +138,7 @@ class XttsEngine(SequentialEngine):
 
 
 def _tokenizer(path: Path) -> VoiceBpeTokenizer:
-    with _reading(path):
+    with foreign(path):
         tokenizer = VoiceBpeTokenizer(str(path))
         for token in ("[START]", "[STOP]", f"[{_LANGUAGE}]"):
             if tokenizer.tokenizer.token_to_id(token) is None:
@@ -175,7 +175,7 @@ def _state(path: Path) -> dict[str, torch.Tensor]:
 
 def _fill(model: Xtts, state: Mapping[str, torch.Tensor], path: Path) -> None:
     """Put the weights into the model. What it has no place for (a trainer's own state) is left out."""
-    with _reading(path):
+    with foreign(path):
         missing = model.load_state_dict(state, strict=False).missing_keys
     if missing:
         raise UserError(
@@ -187,17 +187,8 @@ def _fill(model: Xtts, state: Mapping[str, torch.Tensor], path: Path) -> None:
 
 def _load(path: Path) -> Mapping[Any, Any]:
     """Read what `torch.save` wrote, without running what is in it. coqui's own reader writes into old checkpoints."""
-    with _reading(path), torch.serialization.safe_globals(_CLASSES):
+    with foreign(path), torch.serialization.safe_globals(_CLASSES):
         content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, Mapping):
         raise UserError("this is not a file of XTTS", where=path, hint=_HINT)
     return content
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # coqui and torch pass on what json, pickle, zip files and their own checks raise
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(f"this file of the model cannot be used ({reason})", where=path, hint=_HINT) from error

@@ -12,10 +12,10 @@ from safetensors import safe_open
 
 from duologue.errors import UserError
 from duologue.formats.fingerprint import sha256_file
+from duologue.formats.foreign import foreign, mapped
 from duologue.progress import say
 from duologue.tokenize import settings
 from duologue.tokenize.architecture import Architecture
-from duologue.tokenize.foreign_files import foreign, mapped
 from duologue.tokenize.torch_files import LazyTensor, State, is_torch_file, read_torch, state_of
 from duologue.tokenize.unpickle import mapping
 from duologue.tokenize.weights import FAIRSEQ, HUGGING_FACE, TORCHAUDIO, renamed

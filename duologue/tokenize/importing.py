@@ -16,12 +16,12 @@ from safetensors import numpy as safe_numpy
 from safetensors import torch as safe_torch
 
 from duologue.errors import UserError
+from duologue.formats.foreign import foreign
 from duologue.formats.publish import write_bytes
 from duologue.tokenize.architecture import SAMPLE_RATE, Architecture
 from duologue.tokenize.checkpoints import read_checkpoint
 from duologue.tokenize.directory import make_ready
 from duologue.tokenize.encoder import PRECISIONS
-from duologue.tokenize.foreign_files import foreign
 from duologue.tokenize.quantizer_files import read_quantizer
 from duologue.tokenize.tokenizer import ABOUT, MODEL, QUANTIZER
 from duologue.tokenize.weights import native

@@ -14,7 +14,7 @@ import numpy as np
 
 from duologue.errors import UserError
 from duologue.formats.fingerprint import sha256_file
-from duologue.tokenize.foreign_files import foreign, mapped
+from duologue.formats.foreign import foreign, mapped
 from duologue.tokenize.torch_files import State, is_torch_file, lazy, read_torch, state_of
 from duologue.tokenize.unpickle import Stream, Unpickler, array, attributes, mapping
 

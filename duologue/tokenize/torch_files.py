@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from duologue.tokenize.foreign_files import mapped
+from duologue.formats.foreign import mapped
 from duologue.tokenize.unpickle import StandIn, Stream, Unpickler, mapping
 
 # What a legacy file begins with: a pickle of this number.

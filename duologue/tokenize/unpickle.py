@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from duologue.formats.foreign import ForeignClass
+
 # What checkpoints and quantizers are made of. Names below these packages stand for settings and estimators.
 _PACKAGES = ("fairseq.", "omegaconf.", "sklearn.", "numpy.random.")
 _BUILTINS = ("bool", "bytearray", "bytes", "complex", "dict", "float", "int", "list", "object", "set", "str", "tuple")
@@ -42,18 +44,6 @@ _MODULES = {
 }
 # Numbers and fixed-width text. Objects are never made from bytes.
 _NUMPY_TYPE = re.compile(r"[biufcSU]\d{1,4}")
-
-
-class ForeignClass(pickle.UnpicklingError):
-    """A pickle names a class or function that has no place in it.
-
-    Args:
-        name: the full name.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        super().__init__(name)
 
 
 class StandIn:

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue.errors import UserError
-from duologue.tokenize.foreign_files import foreign
+from duologue.formats.foreign import ForeignClass, foreign
 from duologue.tokenize.torch_files import is_torch_file, lazy, read_torch, state_of
-from duologue.tokenize.unpickle import ForeignClass, mapping
+from duologue.tokenize.unpickle import mapping
 from tests.tokenize.making import Disguised, Evaluating, Malicious
 
 FORMATS = pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])

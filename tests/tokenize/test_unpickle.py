@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duologue.tokenize.unpickle import ForeignClass, StandIn, Stream, Unpickler, array, attributes, mapping
+from duologue.formats.foreign import ForeignClass
+from duologue.tokenize.unpickle import StandIn, Stream, Unpickler, array, attributes, mapping
 from tests.tokenize.making import Disguised, Evaluating, Malicious, kmeans
 
 PROTOCOLS = range(2, 6)

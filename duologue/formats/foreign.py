@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from duologue.errors import UserError, explained
-from duologue.tokenize.unpickle import ForeignClass
 
 _LFS = b"version https://git-lfs"
+
+
+class ForeignClass(pickle.UnpicklingError):
+    """A pickle names a class or function that has no place in it.
+
+    Args:
+        name: the full name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(name)
 
 
 def mapped(path: Path) -> mmap:
@@ -39,11 +51,14 @@ def mapped(path: Path) -> mmap:
 def foreign(path: Path) -> Iterator[None]:
     """Let whatever reading a foreign file raises inside the block become a `UserError` that names it."""
     try:
-        yield
+        with explained(path, "reading"):
+            yield
     except UserError as error:
         if error.where is not None:
             raise
         raise UserError(error.what, where=path, hint=error.hint) from error
+    except FileNotFoundError as error:
+        raise UserError("there is no such file", where=path, hint="Check the path") from error
     except ForeignClass as error:
         raise UserError(
             f"the file asks for {error.name}, which has no place in it; nothing of it was run",
