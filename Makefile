@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test parity lint install clean
+.PHONY: demo test parity flink lint install clean
 
 demo: $(READY)
 	$(BIN)/duologue demo --out duologue-demo
@@ -16,6 +16,11 @@ test: $(READY)
 parity: $(READY)
 	$(BIN)/python -m pip install --quiet --editable ".[fairseq]"
 	$(BIN)/python -m pytest tests/fairseq tests/pipelines/test_export_dgslm.py
+
+# The pipelines on a real Flink cluster, on loopback. Needs Java 11 or 17 and Maven; fetches 400 MB once.
+flink: $(READY)
+	$(BIN)/python scripts/flink_cluster.py fetch $(VENV)/flink
+	DUOLOGUE_FLINK=$(VENV)/flink $(BIN)/python -m pytest tests/flink
 
 lint: $(READY)
 	$(BIN)/ruff check .

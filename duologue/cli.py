@@ -14,11 +14,22 @@ from duologue import (
     cli_look,
     cli_manifest,
     cli_preflight,
+    cli_run,
     cli_synth,
     cli_tokenizer,
     cli_train,
 )
-from duologue.cli_options import AsJson, KeepAudio, MaxRejects, Out, Seed, TokenizerName, Workers, print_card
+from duologue.cli_options import (
+    AsJson,
+    KeepAudio,
+    MaxRejects,
+    MetricsFile,
+    Out,
+    Seed,
+    TokenizerName,
+    Workers,
+    print_card,
+)
 from duologue.errors import UserError
 
 app = typer.Typer(
@@ -83,16 +94,19 @@ def tokenize(
     rows_per_shard: Annotated[int, typer.Option(help="Recordings in a shard: the unit of work and resume.")] = 16,
     workers: Workers = 1,
     max_rejects: MaxRejects = 1.0,
+    metrics: MetricsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Tokenize two-channel recordings: a unit set for stage 3.
 
     Example: duologue tokenize manifests/calls --out units/calls --workers 8
     """
+    from duologue.pipelines.measures import Measures
     from duologue.pipelines.tokenize import tokenize as run
     from duologue.pipelines.units import RunOptions
     from duologue.tokenize.thresholds import Thresholds
 
+    measures = Measures(metrics, out)
     card = run(
         manifest,
         out,
@@ -100,7 +114,7 @@ def tokenize(
         keep_audio=keep_audio,
         thresholds=Thresholds.parse(threshold or []) if checks else None,
         rows_per_shard=rows_per_shard,
-        options=RunOptions(workers, context.obj, max_rejects),
+        options=RunOptions(workers, context.obj, max_rejects, measures),
     )
     print_card(card, out, as_json)
 
@@ -126,12 +140,14 @@ def mix(
     sequences_per_shard: Annotated[int, typer.Option(help="Sequences in a shard: the unit of work.")] = 1024,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be made, and write nothing.")] = False,
     workers: Workers = 1,
+    metrics: MetricsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Mix unit sets into training sequences, in their final order.
 
     Example: duologue mix units/chats units/tasks:2 --stage 1 --epochs 3 --out sequences/stage1
     """
+    from duologue.pipelines.measures import Measures
     from duologue.pipelines.mix import mix as run
     from duologue.pipelines.mix import plan_mix
     from duologue.pipelines.mix_settings import MixSettings, UnitSource
@@ -154,7 +170,8 @@ def mix(
         return
     if out is None:
         raise UserError("there is no place for the result", where="--out", hint="Name one, or ask for the --plan")
-    print_card(run(settings, out, workers=workers, flags=context.obj), out, as_json)
+    measures = Measures(metrics, out)
+    print_card(run(settings, out, workers=workers, flags=context.obj, measures=measures), out, as_json)
 
 
 def _print_plan(summary: dict[str, Any], as_json: bool) -> None:
@@ -196,6 +213,7 @@ def inspect(
 
 
 app.command(context_settings=cli_preflight.SETTINGS)(cli_preflight.preflight)
+app.command()(cli_run.run_info)
 app.command()(cli_look.verify)
 app.command()(cli_look.status)
 app.command()(cli_look.why)

@@ -17,6 +17,9 @@ Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes on thi
 MaxRejects = Annotated[
     float, typer.Option(min=0, max=1, help="Share of the inputs that may be rejected before the run stops.")
 ]
+MetricsFile = Annotated[
+    Path | None, typer.Option("--metrics", metavar="FILE", help="Keep what this run measured there, as JSON.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 TokenizerName = Annotated[str, typer.Option("--tokenizer", help="A tokenizer's directory, or `embedded`.")]
 KeepAudio = Annotated[bool, typer.Option("--keep-audio", help="Write the audio too, as FLAC in audio-NNNNN.tar.")]

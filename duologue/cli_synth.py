@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from duologue.cli_options import AsJson, KeepAudio, MaxRejects, Seed, TokenizerName, Workers, print_card
+from duologue.cli_options import AsJson, KeepAudio, MaxRejects, MetricsFile, Seed, TokenizerName, Workers, print_card
 from duologue.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def synthesize(
     sample: Annotated[int, typer.Option(help="Dialogues that are spoken for the --estimate.")] = 20,
     workers: Workers = 1,
     max_rejects: MaxRejects = 1.0,
+    metrics: MetricsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Speak text dialogues on two channels and tokenize them: a unit set for stages 1 and 2.
@@ -62,6 +63,7 @@ def synthesize(
     Example: duologue synthesize manifests/chats --out units/chats --workers 8
     """
     from duologue.pipelines.estimate import estimate as estimated
+    from duologue.pipelines.measures import Measures
     from duologue.pipelines.synthesize import Settings
     from duologue.pipelines.synthesize import synthesize as run
     from duologue.pipelines.units import RunOptions
@@ -88,7 +90,7 @@ def synthesize(
         settings,
         overlap_model=overlap_model,
         rows_per_shard=rows_per_shard,
-        options=RunOptions(workers, context.obj, max_rejects),
+        options=RunOptions(workers, context.obj, max_rejects, Measures(metrics, out)),
     )
     print_card(card, out, as_json)
 

@@ -30,6 +30,7 @@ CLI = {
     "cli_manifest",
     "cli_options",
     "cli_preflight",
+    "cli_run",
     "cli_synth",
     "cli_tokenizer",
     "cli_train",

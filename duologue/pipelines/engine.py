@@ -7,29 +7,53 @@ import re
 import shlex
 import sys
 import threading
+import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+from apache_beam.portability.api import beam_job_api_pb2, beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
-from apache_beam.runners.portability.portable_runner import JobServiceHandle
-from apache_beam.runners.runner import PipelineRunner
+from apache_beam.runners.portability.portable_runner import JobServiceHandle, PortableRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from duologue.errors import UserError, explained
+from duologue.pipelines.flags import check_flags, runner_of
+from duologue.pipelines.refusals import refusal_of
 
 # Base64, so that no runner's quoting breaks it, and no line of a traceback is taken for it.
 _MARK = re.compile(r"duologue-error:([A-Za-z0-9+/=]+):")
 
 
+# Of Beam's metrics, which are whole numbers: what is ours, and the milliseconds of an item.
+_METRICS, _TIME = "duologue", "item_ms"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What Beam's metrics say of a pipeline that has run.
+
+    Attributes:
+        items: how many the function was called on; less than were asked for only where a runner loses metrics.
+        counts: sums of what the function returned.
+        seconds: sum, least and most of the time it took for an item.
+    """
+
+    items: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
 class _Each(beam.DoFn):
     """Calls the function on each item, and gives a user's error a form that survives the way back."""
 
-    def __init__(self, function: Callable[[Any], None]) -> None:
+    def __init__(self, function: Callable[[Any], Mapping[str, int] | None]) -> None:
         self._function = function
 
     def setup(self) -> None:
@@ -41,7 +65,11 @@ class _Each(beam.DoFn):
     def process(self, item: Any) -> Iterator[int]:
         try:
             with explained("", "reading or writing"):
-                self._function(item)
+                began = time.perf_counter()
+                counts = self._function(item)
+            for name, count in (counts or {}).items():
+                Metrics.counter(_METRICS, name).inc(count)
+            Metrics.distribution(_METRICS, _TIME).update(round(1000 * (time.perf_counter() - began)))
             yield 1
         except UserError as error:
             content = json.dumps({"what": error.what, "where": error.where, "hint": error.hint})
@@ -69,28 +97,67 @@ def _quiet_threads() -> Iterator[None]:
         threading.excepthook = hook
 
 
+def _named_runner(name: str, flags: Sequence[str]) -> PipelineRunner:
+    runner = create_runner(name)
+    if not isinstance(runner, PortableRunner):
+        check_flags(flags, ())
+        return runner
+    handle_of = runner.create_job_service_handle
+
+    def checked(job_service: Any, options: PipelineOptions) -> JobServiceHandle:
+        # A job server knows flags that Beam's Python side doesn't: what is unknown to both, nobody would look at.
+        request = beam_job_api_pb2.DescribePipelineOptionsRequest()
+        wait = options.view_as(PortableOptions).job_server_timeout
+        described = job_service.DescribePipelineOptions(request, timeout=wait)
+        check_flags(flags, [option.name for option in described.options])
+        return handle_of(job_service, options)
+
+    runner.create_job_service_handle = checked  # type: ignore[method-assign]
+    return runner
+
+
+def _measured(result: PipelineResult) -> Measured:
+    found = result.metrics().query(MetricsFilter().with_namespace(_METRICS))
+    # Beam says None for a sum of nothing.
+    counts = {counter.key.metric.name: counter.result or 0 for counter in found["counters"]}
+    times = [one.result for one in found["distributions"] if one.key.metric.name == _TIME]
+    if not times:
+        return Measured(counts=counts)
+    took = times[0]
+    seconds = {"sum": took.sum / 1000, "least": took.min / 1000, "most": took.max / 1000}
+    return Measured(took.count, dict(sorted(counts.items())), seconds)
+
+
 def for_each(
-    function: Callable[[Any], None], items: Sequence[Any], *, workers: int = 1, flags: Sequence[str] = ()
-) -> None:
+    function: Callable[[Any], Mapping[str, int] | None],
+    items: Sequence[Any],
+    *,
+    workers: int = 1,
+    flags: Sequence[str] = (),
+) -> Measured:
     """Call a function on every item, in no particular order, on the engine the flags name.
 
     Args:
-        function: picklable; what it has to say it writes to files, nothing comes back.
+        function: picklable; what it has to say it writes to files, nothing comes back but counts to be summed.
         items: small and picklable.
         workers: processes on this machine; not with a `--runner` among the flags.
         flags: Beam's own, such as `--runner=FlinkRunner`.
 
     Raises:
-        UserError: the function raised one, or a worker process died.
+        UserError: the function raised one, a flag is wrong, the engine cannot be reached, or a worker process died.
     """
+    check_flags(flags)
+    name = runner_of(flags)
+    if name is None:
+        check_flags(flags, ())
     if not items:
-        return
-    named = any(flag.split("=")[0] == "--runner" for flag in flags)
+        return Measured()
     local = [f"--direct_num_workers={workers}", "--default_sdk_harness_log_level=ERROR"]
-    options = PipelineOptions([*flags, *([] if named else local)])
+    options = PipelineOptions([*flags, *([] if name else local)])
     try:
-        pipeline = beam.Pipeline(runner=None if named else _runner(options, workers), options=options)
-    except ValueError as error:
+        runner = _named_runner(name, flags) if name else _runner(options, workers)
+        pipeline = beam.Pipeline(runner=runner, options=options)
+    except (ValueError, ImportError) as error:
         raise UserError(
             str(error), where="the flags behind --", hint="They are Beam's own: see its runners"
         ) from error
@@ -99,15 +166,16 @@ def for_each(
     _ = done | beam.CombineGlobally(sum)
     try:
         with _quiet_threads():
-            pipeline.run().wait_until_finish()
+            result = pipeline.run()
+            result.wait_until_finish()
+    except UserError:
+        raise
     except Exception as error:  # Beam wraps what a worker raised in whatever its runner likes
         marked = _MARK.search(str(error))
         if marked:
             raise UserError(**json.loads(b64decode(marked.group(1)))) from None
-        if "Channel closed prematurely" in str(error) or ("worker" in str(error) and "died" in str(error)):
-            raise UserError(
-                "a worker process died; the system may have killed it for its memory",
-                where=f"--workers {workers}",
-                hint="Run the same command again, which goes on from here, with fewer --workers if it happens again",
-            ) from error
-        raise
+        refused = refusal_of(error, name, workers)
+        if refused is None:
+            raise
+        raise refused from error
+    return _measured(result)

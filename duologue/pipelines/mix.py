@@ -25,7 +25,8 @@ from duologue.formats.shards import read_sample as read_raw_sample
 from duologue.formats.units import UnitSample
 from duologue.formats.vocabulary import Vocabulary
 from duologue.pipelines.engine import for_each
-from duologue.pipelines.mix_index import UnitShard, WriteIndex, read_sample, write_as_tokens
+from duologue.pipelines.measures import Measures
+from duologue.pipelines.mix_index import STATION, UnitShard, WriteIndex, read_sample, write_as_tokens
 from duologue.pipelines.mix_plan import Plan, plan
 from duologue.pipelines.mix_settings import MixSettings, check
 from duologue.pipelines.partitions import Output, prepare, run
@@ -133,13 +134,19 @@ def _document(dialogue: UnitSample, piece: np.void, length: int) -> Document:
 
 
 def _indexed(
-    shards: Sequence[UnitShard], work: WriteIndex, settings: MixSettings, workers: int, flags: Sequence[str]
+    shards: Sequence[UnitShard],
+    work: WriteIndex,
+    settings: MixSettings,
+    workers: int,
+    flags: Sequence[str],
+    measures: Measures | None = None,
 ) -> Plan:
     def count() -> int:
         return sum(1 for _ in work.directory.glob("*.npz"))
 
     with watched(Watch("mix: lengths", len(shards), "unit shards", count()), count):
-        for_each(work, shards, workers=workers, flags=flags)
+        measured = for_each(work, shards, workers=workers, flags=flags)
+    (measures or Measures()).add(f"{STATION}: lengths", measured)
     return plan(shards, work.directory, settings)
 
 
@@ -203,7 +210,14 @@ def _speech_by_progress(visits: np.ndarray) -> list[dict[str, Any]]:
     return rows
 
 
-def mix(settings: MixSettings, out: Path, *, workers: int = 1, flags: Sequence[str] = ()) -> Card:
+def mix(
+    settings: MixSettings,
+    out: Path,
+    *,
+    workers: int = 1,
+    flags: Sequence[str] = (),
+    measures: Measures | None = None,
+) -> Card:
     """Make a sequence set, in its final training order.
 
     Args:
@@ -211,6 +225,7 @@ def mix(settings: MixSettings, out: Path, *, workers: int = 1, flags: Sequence[s
         out: the sequence set's directory.
         workers: processes on this machine.
         flags: Beam's own flags.
+        measures: where what Beam's metrics say is kept.
 
     Raises:
         UserError: an option is wrong, a unit set is missing, damaged or of another tokenizer, there is nothing to
@@ -231,7 +246,7 @@ def mix(settings: MixSettings, out: Path, *, workers: int = 1, flags: Sequence[s
     )
     shards = _unit_shards(absolute)
     work = WriteIndex(index.resolve(), absolute, (out / VOCABULARY).resolve(), f)
-    planned = _indexed(shards, work, absolute, workers, flags)
+    planned = _indexed(shards, work, absolute, workers, flags, measures)
     with publishing(out / _INDEX / _PLAN) as file:
         np.save(file, planned.pieces)
     return run(
@@ -244,4 +259,5 @@ def mix(settings: MixSettings, out: Path, *, workers: int = 1, flags: Sequence[s
         rejects=planned.rejects,
         totals=_totals(planned, settings),
         scratch=[_INDEX],
+        measures=measures,
     )

@@ -199,11 +199,11 @@ class WriteIndex:
     vocabulary: Path
     f: int
 
-    def __call__(self, shard: UnitShard) -> None:
-        """Index one shard."""
+    def __call__(self, shard: UnitShard) -> dict[str, int]:
+        """Index one shard, and count its dialogues."""
         path = self.directory / shard.index_name()
         if path.exists():
-            return
+            return {}
         index = index_shard(shard, self.settings, Vocabulary.load(self.vocabulary), self.f)
         buffer = io.BytesIO()
         rejects = [[reject.id, reject.station, reject.reason, reject.message] for reject in index.rejects]
@@ -213,6 +213,8 @@ class WriteIndex:
             rejects=np.array(rejects, dtype=str).reshape(-1, 4),
         )
         write_bytes(path, buffer.getvalue())
+        inputs = len(index.dialogues)
+        return {"inputs": inputs, "outputs": inputs - len(index.rejects), "rejects": len(index.rejects)}
 
 
 def read_index(path: Path) -> ShardIndex:

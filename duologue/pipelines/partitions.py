@@ -20,6 +20,7 @@ from duologue.formats.shards import ShardWriter
 from duologue.formats.turntaking import added
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.locks import locked
+from duologue.pipelines.measures import Measures, counts
 from duologue.pipelines.sidecars import Partition, Sidecar, file_name, read_sidecar
 from duologue.progress import Watch, watched
 
@@ -79,7 +80,7 @@ class _Commit:
     most_rejects: float
     inputs: int
 
-    def __call__(self, partition: Partition) -> None:
+    def __call__(self, partition: Partition) -> dict[str, int]:
         with locked(self.directory, fcntl.LOCK_SH):
             sidecar = self._write(partition)
             content = canonical_json(asdict(sidecar))
@@ -87,6 +88,7 @@ class _Commit:
         inputs = partition.stop - partition.start
         if inputs >= _INPUTS_BEFORE_STOPPING and sidecar.rejected > self.most_rejects * inputs:
             raise _too_many([sidecar], inputs, self.most_rejects, self.directory, self.station.stems[0])
+        return {"inputs": inputs, "outputs": sidecar.samples, "rejects": sidecar.rejected, **counts(sidecar.amounts)}
 
     def _write(self, partition: Partition) -> Sidecar:
         rejects: list[Reject] = []
@@ -168,6 +170,7 @@ def run(
     rejects: Sequence[Reject] = (),
     totals: Mapping[str, Any] | None = None,
     scratch: Sequence[str] = (),
+    measures: Measures | None = None,
 ) -> Card:
     """Make an artefact of partitions, going on from where an earlier run of the same settings stopped.
 
@@ -182,6 +185,7 @@ def run(
         rejects: inputs that were rejected before there were partitions.
         totals: what the card's totals say besides, or instead.
         scratch: directories inside it to delete before it is declared finished.
+        measures: where what Beam's metrics say is kept.
 
     Raises:
         UserError: a shard could not be written, too many inputs were rejected, or a worker died.
@@ -199,7 +203,8 @@ def run(
     watch = Watch(station.name, inputs, station.unit, counted())
     with locked(directory, fcntl.LOCK_SH), watched(watch, counted):
         commit = _Commit(station, directory, card.fingerprint, max_rejects, inputs)
-        for_each(commit, missing, workers=workers, flags=flags)
+        measured = for_each(commit, missing, workers=workers, flags=flags)
+    (measures or Measures()).add(station.name, measured)
     sidecars = committed()
     lost = [partition.index for partition in todo if partition.index not in sidecars]
     if lost:

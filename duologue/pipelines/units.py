@@ -17,6 +17,7 @@ from duologue.formats.rejects import Unusable
 from duologue.formats.shards import key_of
 from duologue.formats.units import UnitSample
 from duologue.manifests.schema import Manifest
+from duologue.pipelines.measures import Measures
 from duologue.pipelines.partitions import Output, Station, prepare, run
 from duologue.pipelines.sidecars import partitions
 from duologue.tokenize.tokenizer import Tokenizer, directory_of, load_tokenizer
@@ -76,11 +77,13 @@ class RunOptions:
         workers: processes on this machine.
         flags: Beam's own.
         max_rejects: share of the rows that may be rejected.
+        measures: where what Beam's metrics say is kept.
     """
 
     workers: int = 1
     flags: Sequence[str] = ()
     max_rejects: float = 1.0
+    measures: Measures | None = None
 
 
 ALONE = RunOptions()
@@ -138,4 +141,5 @@ def make_units(
         workers=options.workers,
         flags=options.flags,
         max_rejects=options.max_rejects,
+        measures=options.measures,
     )

@@ -1,0 +1,79 @@
+"""The pipelines on a real Flink cluster: job manager, task manager, job server, and workers of an external pool."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from duologue.errors import UserError
+from duologue.pipelines.engine import for_each
+from duologue.pipelines.measures import Measures
+from duologue.pipelines.mix import mix
+from duologue.pipelines.mix_settings import MixSettings, UnitSource
+from duologue.pipelines.run_info import run_info
+from duologue.pipelines.synthesize import synthesize
+from duologue.pipelines.tokenize import tokenize
+from duologue.pipelines.units import RunOptions
+from tests.flink.conftest import starting
+from tests.pipelines.comparing import contents
+
+
+def settings(units: Path, stage: int) -> MixSettings:
+    return MixSettings(stage=stage, sources=(UnitSource(units, 1.0),), sequence_length=512, sequences_per_shard=2)
+
+
+def test_synthesize_and_mix_make_the_same_bytes_on_a_cluster(
+    tmp_path: Path, dialogues: Path, cluster: list[str]
+) -> None:
+    synthesize(dialogues, tmp_path / "units", rows_per_shard=2)
+    synthesize(dialogues, tmp_path / "far", rows_per_shard=2, options=RunOptions(flags=cluster))
+    assert contents(tmp_path / "far") == contents(tmp_path / "units")
+    mix(settings(tmp_path / "units", 1), tmp_path / "here")
+    mix(settings(tmp_path / "units", 1), tmp_path / "there", flags=cluster)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+
+
+def test_tokenize_makes_the_same_bytes_on_a_cluster_and_is_measured(
+    tmp_path: Path, recordings: Path, cluster: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenize(recordings, tmp_path / "here", rows_per_shard=2, thresholds=None)
+    said = capsys.readouterr().err.splitlines()[-1]
+    options = RunOptions(flags=cluster, measures=Measures())
+    tokenize(recordings, tmp_path / "there", rows_per_shard=2, thresholds=None, options=options)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    # The counts are the engine's, the seconds are not the same.
+    assert capsys.readouterr().err.splitlines()[-1].split("): ")[1] == said.split("): ")[1]
+
+
+def test_nothing_is_missing_where_a_cluster_is_up(cluster: list[str]) -> None:
+    about = run_info(flags=cluster)
+    assert (about["missing"], about["workers"]) == ([], 2)
+
+
+def test_an_unknown_flag_is_refused_by_name_on_a_cluster(cluster: list[str]) -> None:
+    with pytest.raises(
+        UserError, match="--paralel is no flag of Beam or of the runner; the nearest is --parallelism"
+    ):
+        for_each(os.getpgid, [0], flags=[*cluster, "--paralel=2"])
+
+
+def test_a_cluster_that_is_stopped_leaves_nothing() -> None:
+    process, about = starting()
+    process.send_signal(signal.SIGTERM)
+    process.wait(90)
+    assert not Path(about["directory"]).exists()
+    assert not [pid for pid in about["processes"].values() if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_cluster_whose_starter_is_killed_leaves_no_process() -> None:
+    process, about = starting()
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in about["processes"].values()):
+        assert time.monotonic() < until
+        time.sleep(0.2)

@@ -1,0 +1,143 @@
+"""Runners by Beam's own flags: the submission protocol, and what goes wrong before anything runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from duologue.errors import UserError
+from duologue.pipelines.engine import for_each
+from duologue.pipelines.flags import check_flags
+from duologue.pipelines.tokenize import tokenize
+from duologue.pipelines.units import RunOptions
+from tests.pipelines.comparing import contents
+
+_BEAM = "apache_beam.runners"
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    while process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            continue
+    pytest.fail("it did not start")
+
+
+@pytest.fixture(scope="module")
+def far() -> Iterator[list[str]]:
+    """Flags for Beam's own job service and a worker pool, both in processes of their own."""
+    job, pool = free_port(), free_port()
+    # The pool starts its workers by the name `python`.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(Path.cwd())}
+    commands = {
+        job: [sys.executable, "-m", f"{_BEAM}.portability.local_job_service_main", f"--port={job}"],
+        pool: [sys.executable, "-m", f"{_BEAM}.worker.worker_pool_main", f"--service_port={pool}"],
+    }
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    processes = [subprocess.Popen(command, env=environment, **quiet) for command in commands.values()]
+    try:
+        for port, process in zip(commands, processes, strict=True):
+            wait_for(port, process)
+        yield [
+            "--runner=PortableRunner",
+            f"--job_endpoint=127.0.0.1:{job}",
+            "--environment_type=EXTERNAL",
+            f"--environment_config=127.0.0.1:{pool}",
+        ]
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()
+
+
+def test_a_pipeline_makes_the_same_bytes_through_a_job_server_and_is_measured(
+    tmp_path: Path, recordings: Path, far: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenize(recordings, tmp_path / "here", rows_per_shard=2, thresholds=None)
+    tokenize(recordings, tmp_path / "there", rows_per_shard=2, thresholds=None, options=RunOptions(flags=far))
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    here, there = [line for line in capsys.readouterr().err.splitlines() if "partitions of" in line]
+    # The times differ, the counts do not.
+    assert there.split("): ")[1] == here.split("): ")[1] != ""
+
+
+def number(item: int) -> dict[str, int]:
+    return {"inputs": item, "outputs": 1}
+
+
+def stumble(item: int) -> None:
+    raise UserError("this cannot be had", where=f"item {item}", hint="Take another")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_counts_are_summed_over_workers(workers: int) -> None:
+    measured = for_each(number, [1, 2, 3, 4], workers=workers)
+    assert (measured.items, measured.counts) == (4, {"inputs": 10, "outputs": 4})
+
+
+def test_what_is_wrong_comes_back_through_a_job_server_as_one_message(far: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        for_each(stumble, [7], flags=far)
+    assert str(caught.value) == "this cannot be had (item 7). Take another"
+
+
+def test_an_unknown_flag_is_refused_by_name_through_a_job_server(far: list[str]) -> None:
+    with pytest.raises(UserError, match=r"--paralel is no flag .* the nearest is --parallelism"):
+        for_each(number, [1], flags=[*far, "--paralel=2"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "what"),
+    [
+        (["--direct_num_worker=2"], "--direct_num_worker is no flag .* the nearest is --direct_num_workers"),
+        (["--qqqqqqqqqqqqqqq"], "--qqqqqqqqqqqqqqq is no flag of Beam or of the runner "),
+        (["stray"], "stray is no flag"),
+        (["--parallelism=many"], "--parallelism: invalid int value: 'many'"),
+        (["--runner"], "--runner: expected one argument"),
+        (["--runner=FlonkRunner"], "Unexpected pipeline runner: FlonkRunner"),
+        (["--runner=PortableRunner"], "You must specify a --job_endpoint"),
+        (["--runner=FlinkRunner", "--flink_job_server_jar=/none/such.jar"], "the job server jar is not there"),
+        (["--runner=PortableRunner", "--job_endpoint=127.0.0.1:1", "--job_server_timeout=1"], "does not answer"),
+    ],
+)
+def test_a_wrong_flag_ends_in_one_message(flags: list[str], what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        for_each(number, [1], flags=flags)
+
+
+def test_a_jar_that_cannot_be_downloaded_ends_in_one_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from apache_beam.utils.subprocess_server import JavaJarServer
+
+    # Nobody listens there: what a machine without a network sees, at once.
+    monkeypatch.setattr(JavaJarServer, "MAVEN_CENTRAL_REPOSITORY", "http://127.0.0.1:1")
+    monkeypatch.setattr(JavaJarServer, "GOOGLE_MAVEN_MIRROR", "http://127.0.0.1:1")
+    monkeypatch.setattr(JavaJarServer, "JAR_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"cannot be had.*--flink_job_server_jar=PATH"):
+        for_each(number, [1], flags=["--runner=FlinkRunner"])
+
+
+def test_flags_are_checked_where_all_is_done() -> None:
+    with pytest.raises(UserError, match="--worker_harness is no flag"):
+        for_each(number, [], flags=["--worker_harness=2"])
+
+
+def test_what_only_a_job_server_knows_is_left_to_it() -> None:
+    check_flags(["--checkpointing_interval=5", "--parallelism", "2"])
+    check_flags(["--checkpointing_interval=5"], ["checkpointing_interval", "parallelism"])
+    with pytest.raises(UserError):
+        check_flags(["--checkpointing_interval=5"], ["parallelism"])
