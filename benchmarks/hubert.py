@@ -85,16 +85,21 @@ def audio_of(seconds: float) -> np.ndarray:
 
 
 def operations(shape: Architecture) -> float:
-    """Return the floating point operations of a window that matrix products and convolutions need."""
-    frames = window_frames(shape.rate)
-    rate, total, channels = shape.hop, 0.0, 1
+    """Return the floating point operations that matrix products take for a second of a long channel.
+
+    Convolutions are computed once; windows of the transformer overlap. Positions are computed by Fourier transforms:
+    four products of real numbers for each complex one, and a block of two kernels for each kernel's worth of frames.
+    """
+    rate, once, channels = HZ, 0.0, 1
     for out, kernel, stride in shape.conv:
         rate //= stride
-        total += 2 * frames * rate * channels * kernel * out
+        once += 2 * rate * channels * kernel * out
         channels = out
-    total += 2 * frames * shape.dim * (channels + shape.positions * shape.dim / shape.position_groups)
+    once += 2 * shape.rate * shape.dim * channels
+    frames, width = window_frames(shape.rate), shape.dim / shape.position_groups
     layer = 2 * frames * (4 * shape.dim**2 + 2 * shape.dim * shape.feed) + 4 * frames**2 * shape.dim
-    return total + shape.layers * layer
+    positions = 8 * frames * shape.dim * width
+    return once + (shape.layers * layer + positions) * shape.rate / window_step(shape.rate)
 
 
 def peak(device: str, dtype: torch.dtype) -> float:
@@ -168,7 +173,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         for one, other, count in zip(results["fairseq"], results["duologue"], least, strict=True)
     ]
     channel_seconds = audio.shape[0] * audio.shape[1] / HZ
-    useful = operations(shape) * channel_seconds * shape.rate / window_step(shape.rate)
+    useful = operations(shape) * channel_seconds
     reached = peak(options.device, torch.bfloat16 if options.precision == "bfloat16" else torch.float32)
     return {
         "model": f"HuBERT base, {options.rate} Hz, layer {LAYER}, random weights",

@@ -1,15 +1,17 @@
-"""Batches of fixed shapes: a window's features are the same bits whatever else is in its batch, and where."""
+"""Batches of fixed shapes: what a row gives is the same bits whatever else is in its batch, and where."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import torch
 
 from duologue.errors import UserError
 from duologue.progress import say
-from duologue.tokenize.cutting import Window
+from duologue.tokenize.band import Window
+from duologue.tokenize.cutting import Stretch
 from duologue.tokenize.hubert import Hubert, Moments
 from duologue.tokenize.windows import WINDOW_S, window_frames
 
@@ -19,13 +21,14 @@ WINDOWS_PER_BATCH = 16
 
 # What is wanted of the features `[batch, frames, dim]`: the units, or the features as they are.
 Finish = Callable[[torch.Tensor], torch.Tensor]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One channel of a window, as it stands in a batch."""
+    """One channel of a stretch, as it stands in a batch."""
 
-    window: Window
+    stretch: Stretch
     channel: int
 
 
@@ -49,8 +52,12 @@ class BatchedNetwork:
         size = self._batch * (self._longest // frames) if self._batch > 1 else 1
         return max(size // 2, 1) if self._halved else size
 
-    def compute(self, rows: Sequence[Row], finish: Finish) -> list[torch.Tensor]:
-        """Compute rows of windows of one length.
+    def embedded(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """Compute what the convolutions make of stretches of one length; see `features`."""
+        return self._compute(rows, rows[0].stretch.frames, self._embedded)
+
+    def features(self, windows: Sequence[Window], finish: Finish) -> list[torch.Tensor]:
+        """Compute windows of one length.
 
         Where memory runs out, batches are half as large from then on.
 
@@ -60,12 +67,20 @@ class BatchedNetwork:
         Raises:
             UserError: half a batch is too much for the memory as well.
         """
+        return self._compute(windows, windows[0].frames, lambda batch: finish(self._features(batch)))
+
+    def _compute(
+        self, items: Sequence[Item], frames: int, work: Callable[[Sequence[Item]], torch.Tensor]
+    ) -> list[torch.Tensor]:
         results = []
-        size = self.size(rows[0].window.frames)
-        for first in range(0, len(rows), size):
-            batch = rows[first : first + size]
+        size = self.size(frames)
+        for first in range(0, len(items), size):
+            batch = items[first : first + size]
+            # Filled up with what is there: the shape decides in which order kernels add, and so the last bits.
+            full = [*batch, *[batch[0]] * (size - len(batch))]
             try:
-                results.append(self._computed(batch, size, finish))
+                with torch.inference_mode():
+                    results.append(work(full))
                 continue
             except torch.OutOfMemoryError as error:
                 if self._halved or size == 1:
@@ -77,21 +92,22 @@ class BatchedNetwork:
             # Behind the except clause, since the exception holds on to what there was too little of.
             torch.cuda.empty_cache()
             self._halved = True
-            say(f"the GPU's memory does not hold {size} windows: going on with {self.size(batch[0].window.frames)}")
-            return [*results, *self.compute(rows[first:], finish)]
+            say(f"the GPU's memory does not hold {size} windows: going on with {self.size(frames)}")
+            return [*results, *self._compute(items[first:], frames, work)]
         return results
 
-    def _computed(self, rows: Sequence[Row], size: int, finish: Finish) -> torch.Tensor:
-        # Filled up with what is there already: the shape decides in which order kernels add, and so the last bits.
-        rows = [*rows, *[rows[0]] * (size - len(rows))]
-        audio = torch.stack([row.window.audio[row.channel] for row in rows])
+    def _embedded(self, rows: Sequence[Row]) -> torch.Tensor:
+        audio = torch.stack([row.stretch.audio[row.channel] for row in rows])
         moments = Moments(
             **{
-                one.name: torch.stack([getattr(row.window.moments, one.name)[row.channel] for row in rows])
+                one.name: torch.stack([getattr(row.stretch.moments, one.name)[row.channel] for row in rows])
                 for one in fields(Moments)
             }
         )
-        present = [row.window.present for row in rows if row.window.present is not None]
-        frames = torch.tensor(present, device=audio.device) if present else None
-        with torch.inference_mode():
-            return finish(self.network.features(audio, moments, frames))
+        return self.network.embedded(audio, moments)
+
+    def _features(self, windows: Sequence[Window]) -> torch.Tensor:
+        embedded = torch.stack([window.embedded for window in windows])
+        present = [window.present for window in windows if window.present is not None]
+        frames = torch.tensor(present, device=embedded.device) if present else None
+        return self.network.features(embedded, frames)

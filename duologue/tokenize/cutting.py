@@ -1,4 +1,4 @@
-"""A recording cut into windows while its audio comes in, in memory that does not grow with its length."""
+"""A recording cut into stretches while its audio comes in, in memory that does not grow with its length."""
 
 from __future__ import annotations
 
@@ -10,37 +10,41 @@ import torch
 
 from duologue.tokenize.architecture import SAMPLE_RATE, Architecture
 from duologue.tokenize.hubert import Moments
-from duologue.tokenize.windows import SPAN_S, WINDOW_S, short_frames, window_frames, window_starts, window_step
+from duologue.tokenize.windows import SPAN_S, WINDOW_S, short_frames, starts, window_frames
 
 # Audio is looked at in pieces of this many seconds: whatever the blocks that it comes in, the same sums.
 _PIECE_S = 10
 
 
 @dataclass(frozen=True)
-class Window:
-    """A window of all channels of a recording.
+class Stretch:
+    """A stretch of all channels of a recording, for the convolutions.
 
     Attributes:
         start: its first frame.
         frames: how many frames it has.
-        present: how many of them the recording has, where it is shorter than the window; else None.
+        present: how many of them the recording has, where it is shorter than the stretch; else None.
+        last: whether the recording ends with it.
         audio: float32 `[channels, samples]`, zeros behind the recording's end.
-        moments: of each channel, over the seconds around the window.
+        moments: of each channel, over the seconds around the stretch.
     """
 
     start: int
     frames: int
     present: int | None
+    last: bool
     audio: torch.Tensor
     moments: Moments
 
 
 class Cutter:
-    """Cuts one recording. A window is cut as soon as what its normalisation looks at is there.
+    """Cuts one recording into stretches as long as a window, end to end; the last one ends with the recording.
+
+    A stretch is cut as soon as what its normalisation looks at is there.
 
     Args:
-        architecture: of the model that the windows are for.
-        device: where the windows shall lie.
+        architecture: of the model that the stretches are for.
+        device: where they shall lie.
         window_s: length of a window in seconds, at most `SPAN_S`.
     """
 
@@ -48,7 +52,6 @@ class Cutter:
         self.samples = 0
         self._window_s = window_s
         self._longest = window_frames(architecture.rate, window_s)
-        self._step = window_step(architecture.rate, window_s)
         self._shape = architecture
         self._device = device
         _, self._kernel, self._stride = architecture.conv[0]
@@ -60,8 +63,8 @@ class Cutter:
         # of those under the kernel, of their products, and the places of the kernel. 0.9 kB a second and channel.
         self._seconds: list[torch.Tensor] = []
 
-    def add(self, block: np.ndarray) -> Iterator[Window]:
-        """Take the next float32 `[channels, samples]`, and yield the windows that they complete."""
+    def add(self, block: np.ndarray) -> Iterator[Stretch]:
+        """Take the next float32 `[channels, samples]`, and yield the stretches that they complete."""
         piece = _PIECE_S * SAMPLE_RATE
         self.samples += block.shape[1]
         for first in range(0, block.shape[1], piece):
@@ -72,8 +75,8 @@ class Cutter:
                 self._sum(complete, SAMPLE_RATE + self._margin)
             yield from self._due()
 
-    def finish(self) -> Iterator[Window]:
-        """Yield the windows that remain at the recording's end."""
+    def finish(self) -> Iterator[Stretch]:
+        """Yield the stretches that remain at the recording's end."""
         if self._audio is None:
             return
         short = self._shape.receptive_field - self._end
@@ -83,22 +86,22 @@ class Cutter:
             self._sum(1, min(left, SAMPLE_RATE + self._margin))
         frames = self._shape.frames_of(self._end)
         if frames <= self._longest:
-            yield self._window(0, short_frames(frames, self._shape.rate, self._window_s), frames)
+            yield self._stretch(0, short_frames(frames, self._shape.rate, self._window_s), frames, last=True)
             return
-        for start in window_starts(frames, self._shape.rate, self._window_s):
-            if start > self._next_start - self._step:
-                yield self._window(start, self._longest)
+        for start in starts(frames, self._longest, self._longest):
+            if start > self._next_start - self._longest:
+                yield self._stretch(start, self._longest, last=start == frames - self._longest)
 
     @property
     def _end(self) -> int:
         return self._first_sample + (0 if self._audio is None else self._audio.shape[1])
 
-    def _due(self) -> Iterator[Window]:
+    def _due(self) -> Iterator[Stretch]:
         while len(self._seconds) >= max(self._centre(self._next_start) + SPAN_S // 2, SPAN_S):
-            yield self._window(self._next_start, self._longest)
-            self._next_start += self._step
-            # Sums of seconds still to come, and the last window, which ends with the recording, need what is behind.
-            keep = self._next_start - self._step
+            yield self._stretch(self._next_start, self._longest)
+            self._next_start += self._longest
+            # Sums of seconds still to come, and the last stretch, which ends with the recording, need what is behind.
+            keep = self._next_start - self._longest
             gone = max(min(keep * self._shape.hop, len(self._seconds) * SAMPLE_RATE) - self._first_sample, 0)
             self._audio = self._cut(self._first_sample + gone, self._end - self._first_sample - gone)
             self._first_sample += gone
@@ -136,9 +139,9 @@ class Cutter:
         covariance = products - kernel_mean[:, :, None] * kernel_mean[:, None, :]
         return Moments(mean, (square - mean.square()).clamp(min=0), kernel_mean, covariance)
 
-    def _window(self, start: int, frames: int, present: int | None = None) -> Window:
-        # A recording that fits one window is normalised by all its samples; behind its last frame no other has any.
+    def _stretch(self, start: int, frames: int, present: int | None = None, *, last: bool = False) -> Stretch:
+        # A recording that fits one stretch is normalised by all its samples; behind its last frame no other has any.
         samples = self._shape.hop * (frames + 1) + self._margin
         audio = self._cut(start * self._shape.hop, samples)
         audio = torch.nn.functional.pad(audio, (0, samples - audio.shape[1]))
-        return Window(start, frames, present, audio, self._moments(start))
+        return Stretch(start, frames, present, last, audio, self._moments(start))

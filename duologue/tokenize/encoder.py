@@ -17,8 +17,9 @@ from duologue.errors import UserError
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.rejects import Unusable
 from duologue.tokenize.architecture import SAMPLE_RATE, Architecture
+from duologue.tokenize.band import Band, Window
 from duologue.tokenize.batches import BatchedNetwork, Finish, Row
-from duologue.tokenize.cutting import Cutter, Window
+from duologue.tokenize.cutting import Cutter, Stretch
 from duologue.tokenize.devices import own_device
 from duologue.tokenize.hubert import Hubert
 from duologue.tokenize.quantizer import Quantizer, quantizer_of, without_blanks
@@ -32,8 +33,9 @@ _UNDER_WAY = 2
 
 @dataclass
 class _Channel:
-    """What the windows of a channel gave so far; a window under way has its place already."""
+    """What the convolutions and the windows of a channel gave so far; a window under way has its place already."""
 
+    band: Band
     starts: list[int] = field(default_factory=list)
     parts: list[np.ndarray | None] = field(default_factory=list)
 
@@ -44,6 +46,7 @@ class _Channel:
 @dataclass
 class _Recording:
     samples: int = 0
+    # Stretches and windows that are waiting or being computed.
     under_way: int = 0
     refusal: Unusable | None = None
     channels: list[_Channel] = field(default_factory=list)
@@ -51,9 +54,17 @@ class _Recording:
 
 @dataclass(frozen=True)
 class _Row(Row):
-    """A row that knows where its result belongs: `place` among the windows of its recording's channel."""
+    """A stretch that knows whose it is."""
 
     recording: _Recording
+
+
+@dataclass(frozen=True)
+class _Window(Window):
+    """A window that knows where its result belongs: `place` among the windows of its recording's channel."""
+
+    recording: _Recording
+    channel: _Channel
     place: int
 
 
@@ -160,6 +171,9 @@ class HubertTokenizer:
             rows = [channel.joined() if channel.parts else nothing for channel in recording.channels]
             yield recording.refusal or np.stack(rows)
 
+    def _band(self) -> Band:
+        return Band(self.rate, self._batched.network.reach, self._window_s)
+
     def _run(self, recordings: Iterable[Iterable[np.ndarray]], finish: Finish) -> Iterator[_Recording]:
         """Yield the recordings in order, when `finish` of all their windows is there."""
         queue = _Queue(self._batched, finish)
@@ -171,7 +185,7 @@ class HubertTokenizer:
             try:
                 for block in blocks:
                     if not recording.channels:
-                        recording.channels = [_Channel() for _ in block]
+                        recording.channels = [_Channel(self._band()) for _ in block]
                     queue.add(recording, cutter.add(block))
                 queue.add(recording, cutter.finish())
             except Unusable as refusal:
@@ -184,48 +198,68 @@ class HubertTokenizer:
 
 
 class _Queue:
-    """Windows that wait until there are enough of one shape, and batches that are being computed."""
+    """Stretches and windows that wait until there are enough of one shape, and batches that are being computed."""
 
     def __init__(self, batched: BatchedNetwork, finish: Finish) -> None:
         self._batched = batched
         self._finish = finish
-        self._rows: dict[tuple[int, bool], list[_Row]] = {}
-        self._under_way: deque[tuple[torch.Tensor, Sequence[_Row]]] = deque()
+        self._rows: dict[int, list[_Row]] = {}
+        # Padded windows are apart: attention that is masked may be another kernel.
+        self._windows: dict[tuple[int, bool], list[_Window]] = {}
+        self._under_way: deque[tuple[torch.Tensor, Sequence[_Window]]] = deque()
 
-    def add(self, recording: _Recording, windows: Iterable[Window]) -> None:
-        for window in windows:
-            # Padded windows are apart: attention that is masked may be another kernel.
-            rows = self._rows.setdefault((window.frames, window.present is not None), [])
-            for index, channel in enumerate(recording.channels):
-                rows.append(_Row(window, index, recording, len(channel.parts)))
-                channel.starts.append(window.start)
-                channel.parts.append(None)
-                recording.under_way += 1
-            size = self._batched.size(window.frames)
+    def add(self, recording: _Recording, stretches: Iterable[Stretch]) -> None:
+        for stretch in stretches:
+            rows = self._rows.setdefault(stretch.frames, [])
+            rows.extend(_Row(stretch, index, recording) for index in range(len(recording.channels)))
+            recording.under_way += len(recording.channels)
+            size = self._batched.size(stretch.frames)
             while len(rows) >= size:
-                self._compute(rows[:size])
+                self._embed(rows[:size])
                 del rows[:size]
 
     def flush(self) -> None:
         for rows in self._rows.values():
             if rows:
-                self._compute(rows)
+                self._embed(rows)
         self._rows.clear()
+        for windows in self._windows.values():
+            if windows:
+                self._attend(windows)
+        self._windows.clear()
         while self._under_way:
             self._collect()
 
-    def _compute(self, rows: Sequence[_Row]) -> None:
-        for result in self._batched.compute(rows, self._finish):
-            self._under_way.append((result, rows[: len(result)]))
-            rows = rows[len(result) :]
+    def _embed(self, rows: Sequence[_Row]) -> None:
+        results = self._batched.embedded(rows)
+        for row, frames in zip(rows, (frames for result in results for frames in result), strict=False):
+            channel, stretch = row.recording.channels[row.channel], row.stretch
+            for window in channel.band.add(stretch.start, frames[: stretch.present], last=stretch.last):
+                self._add_window(row.recording, channel, window)
+            row.recording.under_way -= 1
+
+    def _add_window(self, recording: _Recording, channel: _Channel, window: Window) -> None:
+        windows = self._windows.setdefault((window.frames, window.present is not None), [])
+        windows.append(_Window(**vars(window), recording=recording, channel=channel, place=len(channel.parts)))
+        channel.starts.append(window.start)
+        channel.parts.append(None)
+        recording.under_way += 1
+        size = self._batched.size(window.frames)
+        while len(windows) >= size:
+            self._attend(windows[:size])
+            del windows[:size]
+
+    def _attend(self, windows: Sequence[_Window]) -> None:
+        for result in self._batched.features(windows, self._finish):
+            self._under_way.append((result, windows[: len(result)]))
+            windows = windows[len(result) :]
         ahead = 0 if self._batched.network.device.type == "cpu" else _UNDER_WAY
         while len(self._under_way) > ahead:
             self._collect()
 
     def _collect(self) -> None:
-        result, rows = self._under_way.popleft()
-        for row, values in zip(rows, result.cpu().numpy(), strict=False):
+        result, windows = self._under_way.popleft()
+        for window, values in zip(windows, result.cpu().numpy(), strict=False):
             # A copy: a view would keep the whole batch.
-            part = values[: row.window.present].copy()
-            row.recording.channels[row.channel].parts[row.place] = part
-            row.recording.under_way -= 1
+            window.channel.parts[window.place] = values[: window.present].copy()
+            window.recording.under_way -= 1

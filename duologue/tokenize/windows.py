@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-# A window is about as long as what HuBERT was trained on (15.6 s), so that attention costs little; the frames nearest
-# its edges, as far as the positional convolution of a 50 Hz model reaches, are taken from its neighbours instead.
+# A window is about as long as what HuBERT was trained on (15.6 s), so that attention costs little. Convolutions and
+# positions see beyond it; what attention misses is felt most by the frames nearest its edges, and these are taken
+# from its neighbours instead.
 WINDOW_S = 20
 CONTEXT_S = 1.28
 # Normalisations over time look as far as fairseq's pieces do. A side of a call can be silent for longer than a
@@ -20,6 +21,7 @@ POLICY: dict[str, Any] = {
     "window_s": WINDOW_S,
     "context_s": CONTEXT_S,
     "span_s": SPAN_S,
+    "positions": "see the frames beside the window",
     "short": "one window, padded to the next halving of a window, 4 at most; padding is masked",
     "end": "frames that the convolutions do not reach repeat the last one",
 }
@@ -46,10 +48,15 @@ def short_frames(frames: int, rate: int, window_s: int = WINDOW_S) -> int:
     return min(length for i in range(_HALVINGS + 1) if (length := -(-longest // 2**i)) >= frames)
 
 
+def starts(frames: int, length: int, step: int) -> list[int]:
+    """Return the first frame of each of the pieces of one length over so many frames. The last ends with them."""
+    last = frames - length
+    return [0] if last <= 0 else [*range(0, last, step), last]
+
+
 def window_starts(frames: int, rate: int, window_s: int = WINDOW_S) -> list[int]:
-    """Return the first frame of each window over so many frames. The last window ends with the frames."""
-    last = frames - window_frames(rate, window_s)
-    return [0] if last <= 0 else [*range(0, last, window_step(rate, window_s)), last]
+    """Return the first frame of each window over so many frames."""
+    return starts(frames, window_frames(rate, window_s), window_step(rate, window_s))
 
 
 def joined(starts: Sequence[int], windows: Sequence[np.ndarray]) -> np.ndarray:

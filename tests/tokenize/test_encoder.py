@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -119,15 +120,18 @@ def test_neighbours_and_place_in_a_batch_change_no_bit():
 
 
 @pytest.mark.parametrize("large", [False, True])
-def test_context_is_all_that_is_near(large):
-    # 60 s in windows of 20 s and in one of 80 s, where frames take next to nothing from afar: the same units, but for
-    # those whose normalisation or distance to a centroid is a matter of the last bits.
-    shape = tiny.architecture(50, large=large)
+@pytest.mark.parametrize("rate", [25, 50])
+def test_only_attention_sees_where_windows_are_cut(rate, large):
+    # 45 s in windows of 20 s and in one of 45 s, where frames take nothing from afar but by their positions, which
+    # see further than the context at 25 Hz.
+    shape = replace(tiny.architecture(rate, large=large), positions=128)
     near = tiny.network(shape, normalise=large, attention=0)
-    quantizer = KMeans(tiny.centroids(50, large))
-    channel = sound(60 * HZ)
-    windowed = units(HubertTokenizer(near, quantizer, {}), channel)
-    assert (windowed != units(HubertTokenizer(near, quantizer, {}, window_s=80), channel)).mean() < 0.001
+    quantizer = KMeans(tiny.centroids(rate, large))
+    channel = sound(45 * HZ)
+    windowed = features(HubertTokenizer(near, quantizer, {}), channel)
+    whole = features(HubertTokenizer(near, quantizer, {}, window_s=45), channel)
+    assert np.abs(windowed - whole).max() <= 1e-5
+    assert np.ptp(whole, axis=0).min() > 0.1
 
 
 def test_normalisation_looks_further_than_a_window():
@@ -191,18 +195,19 @@ def test_recordings_are_asked_for_as_there_is_room():
     assert len(list(results)) == 9
 
 
-def test_batch_is_halved_once_where_memory_runs_out_and_units_stay(monkeypatch, capsys):
+@pytest.mark.parametrize(("step", "longest"), [("embedded", 330_000), ("features", 600)])
+def test_batch_is_halved_once_where_memory_runs_out_and_units_stay(monkeypatch, capsys, step, longest):
     recordings = [[sound(length, seed=length)[None]] for length in (700_000, 20_000, 21_000, 500_000)]
     wanted = list(tiny.tokenizer(batch=4).encode(recordings))
     small = tiny.tokenizer(batch=4)
-    real = type(small._batched.network).features
+    real = getattr(type(small._batched.network), step)
 
-    def tight(self, windows, *rest):
-        if windows.numel() > 3 * 330_000:
+    def tight(self, rows, *rest):
+        if rows.shape[0] * rows.shape[1] > 3 * longest:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, windows, *rest)
+        return real(self, rows, *rest)
 
-    monkeypatch.setattr(type(small._batched.network), "features", tight)
+    monkeypatch.setattr(type(small._batched.network), step, tight)
     got = list(small.encode(recordings))
     assert all(np.array_equal(one, other) for one, other in zip(got, wanted, strict=True))
     assert capsys.readouterr().err.count("memory does not hold 4 windows: going on with 2") == 1
