@@ -150,7 +150,7 @@ def _job_server_jar(runner: str, options: PipelineOptions) -> tuple[str, str | N
 
 
 def _missing_for_dataflow(options: PipelineOptions) -> Iterator[str]:
-    if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.cloud.storage") is None:
+    if not _installed("google.cloud.storage"):
         yield 'Beam\'s Google Cloud part: pip install "apache-beam[gcp]"'
     cloud = options.view_as(GoogleCloudOptions)
     for name in ("project", "region", "temp_location"):
@@ -186,3 +186,11 @@ def _answers(address: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        # A package above it is missing already.
+        return False
