@@ -48,7 +48,7 @@ def train(
 ) -> None:
     """Train a model on a sequence set, one stage.
 
-    On several GPUs: torchrun --no-python --nproc-per-node 8 duologue train ...
+    On several GPUs: torchrun --nproc-per-node 8 -m duologue train ...
 
     Example: duologue train --recipe paper-stage2 --data sequences/stage2 --init-from runs/stage1 --out runs/stage2
     """

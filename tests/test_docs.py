@@ -20,7 +20,7 @@ def commands() -> Iterator[tuple[str, str]]:
     for page in sorted(DOCS.glob("*.md")):
         for block in re.findall(r"^```\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE):
             for line in block.replace("\\\n", " ").splitlines():
-                found = re.match(r"(?:torchrun (?:--[\w-]+ (?:\d+ )?)+)?(duologue [a-z].*)", line)
+                found = re.match(r"(?:torchrun (?:--[\w-]+ (?:\d+ )?)+-m )?(duologue [a-z].*)", line)
                 if found and not _SYNOPSIS.search(line):
                     yield page.name, found[1]
 
