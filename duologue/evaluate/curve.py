@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, StrMethodFormatter
@@ -18,6 +16,7 @@ from duologue.errors import UserError, explained
 from duologue.evaluate.artefacts import RUN, Run, collect, column
 from duologue.evaluate.drawing import DASHES, SERIES, drawing
 from duologue.evaluate.statistics import thinned
+from duologue.evaluate.templates import template
 from duologue.formats.publish import write_bytes
 
 _WIDTH, _HEIGHT = 10.6, 9.4
@@ -55,9 +54,11 @@ def write_curve(directories: Sequence[Path], out: Path) -> list[dict[str, Any]]:
         _draw(drawn.figure, runs)
         if out.suffix == ".png":
             drawn.figure.savefig(buffer, format="png", dpi=144, facecolor="white", metadata={"Software": None})
+    drawing_only = out.suffix == ".png"
+    page = "" if drawing_only else template("curve.html.jinja").render(svg=drawn.svg, rows=rows)
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out, buffer.getvalue() if out.suffix == ".png" else _page(drawn.svg, rows).encode())
+    write_bytes(out, buffer.getvalue() if drawing_only else page.encode())
     return rows
 
 
@@ -115,14 +116,3 @@ def _places(run: Run, over: str) -> np.ndarray:
     """Return where the validations of a run stand on an axis, by the steps after which they were done."""
     at = dict(zip(run.column("step"), run.column(over), strict=True))
     return np.array([at.get(step, np.nan) for step in column(run.validations, "step")])
-
-
-def _page(svg: Markup, rows: Sequence[dict[str, Any]]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("curve.html.jinja").render(svg=svg, rows=rows)

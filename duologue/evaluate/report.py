@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
@@ -17,6 +16,7 @@ from duologue.evaluate.excerpts import SECONDS
 from duologue.evaluate.players import dialogues, streams
 from duologue.evaluate.sound import Sound
 from duologue.evaluate.survey import MOST_SAMPLES, survey_shares
+from duologue.evaluate.templates import template
 from duologue.evaluate.unit_sets import duplex, survey_sets, token_rates
 from duologue.formats.curriculum import curriculum
 from duologue.formats.publish import write_bytes
@@ -72,19 +72,6 @@ def write_report(directories: Sequence[Path], out: Path, tokenizer: Path | None 
         out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, page.encode())
     return out
-
-
-def template(name: str) -> jinja2.Template:
-    """Return a page's template, which lies beside this module."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: f"{value:,}"
-    return environment.get_template(name)
 
 
 def _chunk_ms(artefacts: Sequence[Artefact]) -> int:

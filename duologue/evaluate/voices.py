@@ -10,7 +10,7 @@ import numpy as np
 import soundfile as sf
 
 from duologue.errors import explained
-from duologue.evaluate.report import template
+from duologue.evaluate.templates import template
 from duologue.formats.publish import write_bytes
 from duologue.formats.rejects import Unusable
 from duologue.formats.shards import key_of
