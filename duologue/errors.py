@@ -29,6 +29,11 @@ class UserError(Exception):
         return f"{self.what}{where}{hint}"
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the first line of what an error of other people's code says, or its class where it says nothing."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
 _DISK = {
     errno.ENOSPC: (
         "the disk is full",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
-from duologue.errors import UserError, explained
+from duologue.errors import UserError, explained, reason_of
 
 _LFS = b"version https://git-lfs"
 
@@ -66,9 +66,8 @@ def foreign(path: Path) -> Iterator[None]:
             hint="Trust it no further: get the file from those who published it",
         ) from error
     except Exception as error:  # damaged bytes can break a reader anywhere
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(
-            f"the file is damaged, or not what it should be ({reason})",
+            f"the file is damaged, or not what it should be ({reason_of(error)})",
             where=path,
             hint="Copy or download it again",
         ) from error

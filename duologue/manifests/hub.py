@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from duologue.errors import UserError
+from duologue.errors import UserError, reason_of
 from duologue.manifests.files import Record
 
 _PREFIX = "hf:"
@@ -47,7 +47,7 @@ class HubName:
             revision = HfApi().dataset_info(self.path, timeout=20).sha
         except Exception as error:  # the hub's client passes on whatever its HTTP library raises
             raise UserError(
-                f"there is no such file, and no dataset of this name could be had from the hub ({_line(error)})",
+                f"there is no such file, and no dataset of this name could be had from the hub ({reason_of(error)})",
                 where=self.path,
                 hint="Check the path; for a dataset of the hub check its name, and that this machine is online",
             ) from error
@@ -71,7 +71,7 @@ class HubName:
             yield from _records(loaded, Path(self.path).name)
         except Exception as error:  # datasets raises what the builder, the file system or the network raises
             raise UserError(
-                f"the dataset cannot be read ({_line(error)})",
+                f"the dataset cannot be read ({reason_of(error)})",
                 where=self.path,
                 hint="Name it as hf:owner/name:config:split, and check that the three exist",
             ) from error
@@ -107,7 +107,7 @@ def read_saved(directory: Path) -> Iterator[Record]:
         yield from _records(datasets.load_from_disk(str(directory)), directory.name)
     except Exception as error:  # datasets passes on what pyarrow, json and the file system raise
         raise UserError(
-            f"the saved dataset cannot be read ({_line(error)})", where=directory, hint="Save it again"
+            f"the saved dataset cannot be read ({reason_of(error)})", where=directory, hint="Save it again"
         ) from error
 
 
@@ -116,7 +116,3 @@ def _records(loaded: Any, name: str) -> Iterator[Record]:
     for split, rows in splits.items():
         for number, value in enumerate(rows):
             yield Record(f"{name}:{number}" if split is None else f"{name}:{split}:{number}", value)
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

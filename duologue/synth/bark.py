@@ -19,7 +19,7 @@ from transformers.models.bark.generation_configuration_bark import (
 )
 from transformers.utils import logging as transformers_logging
 
-from duologue.errors import UserError
+from duologue.errors import UserError, reason_of
 from duologue.formats.fingerprint import fingerprint, sha256_file
 from duologue.formats.rejects import Unusable
 from duologue.synth.bark_voices import PRESETS, Sizes, preset_files, read_preset
@@ -38,6 +38,7 @@ _HUB_FILES = (
     *(*_CONFIGS, *_TOKENIZER, *_TOKENIZER_CONFIGS, "README.md"),
     *("speaker_embeddings/v2/en_*.npy", _SAFE, f"{_SAFE}.index.json"),
 )
+_HINT = "It takes Bark in Hugging Face's layout, as suno/bark has it on the hub; copy its files again"
 # The original stops at a probability of the end of 0.2, which transformers leaves to the model's files to say.
 _END_PROBABILITY = 0.2
 
@@ -176,16 +177,13 @@ def _local(model: str) -> Path:
 
     try:
         directory = Path(snapshot_download(model, allow_patterns=[*_HUB_FILES]))
-        # Without either, transformers would make up a tokenizer that knows no word.
-        if not any((directory / name).is_file() for name in _TOKENIZER):
-            raise _incomplete(directory, f"it has no {_TOKENIZER[0]}")
         if not _weights(directory):
             directory = Path(
                 snapshot_download(model, allow_patterns=[*_HUB_FILES, _PICKLED, f"{_PICKLED}.index.json"])
             )
     except Exception as error:  # the hub's client passes on whatever its HTTP library raises
         raise UserError(
-            f"there is no such directory, and no model of this name could be had from the hub ({_line(error)})",
+            f"there is no such directory, and no model of this name could be had from the hub ({reason_of(error)})",
             where=model,
             hint="Check the path; for a model of the hub check its name, and that this machine is online",
         ) from error
@@ -202,9 +200,9 @@ def _loading(directory: Path) -> Iterator[None]:
         yield
     except Exception as error:  # transformers passes on what json, safetensors, torch and its own checks raise
         raise UserError(
-            f"this model cannot be loaded ({_line(error)})",
+            f"this model cannot be loaded ({reason_of(error)})",
             where=directory,
-            hint="It takes Bark in Hugging Face's layout, as suno/bark has it on the hub; copy its files again",
+            hint=_HINT,
         ) from error
 
 
@@ -212,9 +210,5 @@ def _incomplete(directory: Path, why: str) -> UserError:
     return UserError(
         f"this is not a whole Bark model: {why}",
         where=directory,
-        hint="It takes Bark in Hugging Face's layout, as suno/bark has it on the hub; copy its files again",
+        hint=_HINT,
     )
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -6,7 +6,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from duologue.errors import UserError
+from duologue.errors import UserError, reason_of
 from duologue.synth.engine import Engine
 from duologue.synth.licences import licence_of, stated_licence
 
@@ -123,7 +123,7 @@ def _downloaded(name: str) -> Path:
         return Path(manager.download_model(name)[0])
     except Exception as error:  # requests, zip files and coqui's own checks raise what they like
         raise UserError(
-            f"the model cannot be downloaded ({str(error).strip().splitlines()[0] if str(error) else error!r})",
+            f"the model cannot be downloaded ({reason_of(error)})",
             where=name,
             hint="Download it on a machine with a network, and name its directory",
         ) from error

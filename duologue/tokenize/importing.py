@@ -15,7 +15,7 @@ import torch
 from safetensors import numpy as safe_numpy
 from safetensors import torch as safe_torch
 
-from duologue.errors import UserError
+from duologue.errors import UserError, reason_of
 from duologue.formats.foreign import foreign
 from duologue.formats.publish import write_bytes
 from duologue.tokenize.architecture import SAMPLE_RATE, Architecture
@@ -185,9 +185,8 @@ def _local(checkpoint: str) -> Path:
         if not (directory / "model.safetensors").exists():
             directory = Path(snapshot_download(checkpoint, allow_patterns=[*_HUB_FILES, "pytorch_model.bin"]))
     except Exception as error:  # the hub's client passes on whatever its HTTP library raises
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(
-            f"there is no such file, and no model of this name could be had from the hub ({reason})",
+            f"there is no such file, and no model of this name could be had from the hub ({reason_of(error)})",
             where=checkpoint,
             hint="Check the path; for a model of the hub check its name, and that this machine is online",
         ) from error

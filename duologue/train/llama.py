@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.utils import logging as transformers_logging
 
-from duologue.errors import UserError
+from duologue.errors import UserError, reason_of
 from duologue.train.attention import PACKED
 from duologue.train.loss import target_losses
 from duologue.train.recipe import ModelSizes
@@ -68,9 +68,8 @@ def read_config(path: str | Path) -> LlamaConfig:
 
 def not_loaded(path: str | Path, error: Exception) -> UserError:
     """Return the error for a model that cannot be loaded."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return UserError(
-        f"the model could not be loaded ({reason})",
+        f"the model could not be loaded ({reason_of(error)})",
         where=path,
         hint="Give a directory with config.json and *.safetensors, or the name of a model on the hub you can reach",
     )
