@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from duologue.formats.rejects import Unusable
 from duologue.formats.seeds import integer, uniform
 from duologue.formats.turntaking import BACKCHANNEL_S, BACKCHANNEL_SILENCE_S
-from duologue.synth.dialogue import Spoken, SpokenSentence, SpokenTurn, pcm
-from duologue.synth.engine import SAMPLE_RATE, Engine, Speech, Utterance, Word
+from duologue.synth.dialogue import Spoken, SpokenSentence, SpokenTurn, pcm, spoken_sentence
+from duologue.synth.engine import SAMPLE_RATE, Engine, Speech, Utterance
 from duologue.synth.sanity import judge
 from duologue.synth.speakable import SpeakableSentence, speakable
+from duologue.synth.timeline import Placed
 
 EVENT = "backchannel"
 """What the turns of backchannels bear among their events."""
@@ -131,16 +132,10 @@ def _with(spoken: Spoken, said: Sequence[tuple[_Place, Speech | None]]) -> Spoke
     for place, speech in said:
         if speech is None or len(speech.audio) > _LONGEST:
             continue
-        number, end = len(turns), place.start + len(speech.audio)
-        saying = place.saying
-        audio[place.channel, place.start : end] = pcm(speech.audio)
-        turns.append((SpokenTurn(place.channel, place.start, end, saying.written, (EVENT,)), number))
-        words = tuple(Word(word.text, place.start + word.start, word.samples) for word in speech.words)
-        sentences.append(
-            SpokenSentence(
-                place.channel, saying.written, saying.spoken, place.start, len(speech.audio), number, words
-            )
-        )
+        number, at = len(turns), Placed(place.start, len(speech.audio))
+        audio[place.channel, at.start : at.end] = pcm(speech.audio)
+        turns.append((SpokenTurn(place.channel, at.start, at.end, place.saying.written, (EVENT,)), number))
+        sentences.append(spoken_sentence(place.channel, place.saying, speech.words, at, number))
     turns.sort(key=lambda turn: (turn[0].start, turn[0].channel))
     numbers = {old: new for new, (_, old) in enumerate(turns)}
     sentences = [replace(sentence, turn=numbers[sentence.turn]) for sentence in sentences]

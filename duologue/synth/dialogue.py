@@ -214,7 +214,7 @@ def _assemble(script: _Script, seed: int, shape: Shape) -> Spoken | Unusable:
         text = " ".join(sentence.written for sentence in turn.sentences)
         turns.append(SpokenTurn(turn.channel, where[0].start, where[-1].end, text))
         for sentence, speech, at in zip(turn.sentences, said, where, strict=True):
-            sentences.append(_sentence(turn.channel, sentence, speech.words, at, number))
+            sentences.append(spoken_sentence(turn.channel, sentence, speech.words, at, number))
             placed.append((turn.channel, at, pcm(speech.audio)))
     return Spoken(
         script.id,
@@ -226,9 +226,10 @@ def _assemble(script: _Script, seed: int, shape: Shape) -> Spoken | Unusable:
     )
 
 
-def _sentence(
+def spoken_sentence(
     channel: int, sentence: SpeakableSentence, words: Sequence[Word], at: Placed, turn: int
 ) -> SpokenSentence:
+    """Return a sentence at its place in the dialogue; `words` are on the clock of its own audio."""
     placed = tuple(Word(word.text, at.start + word.start, word.samples) for word in words)
     return SpokenSentence(channel, sentence.written, sentence.spoken, at.start, at.samples, turn, placed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,6 +16,9 @@ SAMPLE_RATE = 16_000
 
 AUDIBLE = 1e-3
 """Magnitude from which a sample counts as sound: -60 dB of full scale."""
+
+WORD = re.compile(r"\S*[^\W\d_]\S*")
+"""A word of a text: what stands between spaces and has a letter in it."""
 
 _MARGIN = SAMPLE_RATE // 100
 
@@ -38,8 +42,8 @@ class Utterance:
 class Word:
     """A word of an utterance: samples `start` to `start + samples - 1` of its audio, at `SAMPLE_RATE`.
 
-    `text` is as it stands in `Utterance.text` between spaces, punctuation included, and has a letter in it. Words
-    that an engine runs together, and so gives no times of their own, are one: "of the".
+    `text` is as it stands in `Utterance.text` (see `WORD`), punctuation included. Words that an engine runs together,
+    and so gives no times of their own, are one: "of the".
     """
 
     text: str
@@ -61,7 +65,7 @@ class Speech:
 
 
 class Engine(Protocol):
-    """A speech engine. Use it as a context manager, or call `close` when done.
+    """A speech engine, which engines inherit from. Use it as a context manager, or call `close` when done.
 
     Attributes:
         name: what `--engine` calls it.
@@ -93,11 +97,13 @@ class Engine(Protocol):
         """Give back what the engine holds: processes, memory of a device."""
         ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
 
 def trimmed(audio: np.ndarray, words: Sequence[Word] = ()) -> Speech:

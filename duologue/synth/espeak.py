@@ -13,8 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import espeakng_loader
 import numpy as np
@@ -22,7 +21,7 @@ import soxr
 
 from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
-from duologue.synth.engine import SAMPLE_RATE, Speech, Utterance, trimmed
+from duologue.synth.engine import SAMPLE_RATE, Engine, Speech, Utterance, trimmed
 from duologue.synth.espeak_child import REPLY, REQUEST, SETTINGS, WORD, WORDS
 from duologue.synth.espeak_words import words
 from duologue.synth.voices import ESPEAK_VOICES
@@ -104,7 +103,16 @@ class _Child:
             self._requests.close()
 
 
-class EspeakEngine:
+def not_started() -> UserError:
+    """Return the error for an espeak-ng that does not run here."""
+    return UserError(
+        "espeak-ng cannot be started",
+        where=espeakng_loader.get_library_path(),
+        hint="Install it again: pip install --force-reinstall espeakng-loader",
+    )
+
+
+class EspeakEngine(Engine):
     """espeak-ng in a child process: if it crashes or hangs, that costs one utterance and not the run.
 
     Args:
@@ -125,11 +133,7 @@ class EspeakEngine:
         try:
             self._child: _Child | None = _Child(timeout)
         except (_Broken, OSError) as error:
-            raise UserError(
-                "espeak-ng cannot be started",
-                where=espeakng_loader.get_library_path(),
-                hint="Install it again: pip install --force-reinstall espeakng-loader",
-            ) from error
+            raise not_started() from error
         self._version = self._child.version
 
     @property
@@ -191,14 +195,6 @@ class EspeakEngine:
         if self._child is not None:
             self._child.kill()
             self._child = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 _EXPLAINED = {

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
 
-from duologue.synth.engine import AUDIBLE, SAMPLE_RATE, Word
-
-_TOKEN = re.compile(r"\S*[^\W\d_]\S*")
+from duologue.synth.engine import AUDIBLE, SAMPLE_RATE, WORD, Word
 
 
 def words(text: str, begun: Iterable[tuple[int, int]], rate: int, audio: np.ndarray) -> tuple[Word, ...]:
@@ -30,7 +27,7 @@ def words(text: str, begun: Iterable[tuple[int, int]], rate: int, audio: np.ndar
     Returns:
         In order, on the clock of `audio`. A word of which nothing is heard is missing.
     """
-    tokens = list(_TOKEN.finditer(text))
+    tokens = list(WORD.finditer(text))
     starts = [token.start() for token in tokens]
     parts: list[tuple[int, int]] = []
     for character, sample in begun:

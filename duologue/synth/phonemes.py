@@ -13,6 +13,7 @@ import espeakng_loader
 
 from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
+from duologue.synth.espeak import not_started
 
 _CHILD = Path(__file__).with_name("phonemes_child.py")
 _TIMEOUT_S = 60
@@ -41,11 +42,7 @@ class Phonemizer:
         self._command = [sys.executable, "-I", "-S", str(_CHILD), library, data, language]
         answers = self._answers([])
         if not answers:
-            raise UserError(
-                "espeak-ng cannot be started",
-                where=library,
-                hint="Install it again: pip install --force-reinstall espeakng-loader",
-            )
+            raise not_started()
         if answers[0] is None:
             raise UserError(
                 f"espeak-ng does not know the language {language!r}",

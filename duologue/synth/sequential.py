@@ -5,8 +5,7 @@ from __future__ import annotations
 import gc
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import soxr
@@ -14,10 +13,10 @@ import torch
 
 from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
-from duologue.synth.engine import SAMPLE_RATE, Speech, Utterance, trimmed
+from duologue.synth.engine import SAMPLE_RATE, Engine, Speech, Utterance, trimmed
 
 
-class SequentialEngine(ABC):
+class SequentialEngine(Engine, ABC):
     """An engine that speaks one sentence after the other, each with its own seed: neighbours cannot matter.
 
     Implements `Engine`; a model adds `speak`, `identity`, and the attributes that `Engine` names.
@@ -85,11 +84,3 @@ class SequentialEngine(ABC):
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

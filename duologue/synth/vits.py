@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import soxr
@@ -15,7 +14,7 @@ import torch
 from duologue.errors import UserError
 from duologue.formats.fingerprint import fingerprint, sha256_file
 from duologue.formats.rejects import Unusable
-from duologue.synth.engine import SAMPLE_RATE, Speech, Utterance, Word, trimmed
+from duologue.synth.engine import SAMPLE_RATE, Engine, Speech, Utterance, Word, trimmed
 from duologue.synth.phonemes import Phonemizer
 from duologue.synth.vits_batches import Batches
 from duologue.synth.vits_files import load_vits, read_config, vits_config
@@ -35,10 +34,9 @@ _MATTERS = (
     "add_blank",
     "enable_eos_bos_chars",
 )
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class VitsEngine:
+class VitsEngine(Engine):
     """A VITS model of coqui's, of many speakers. See `Engine` for the interface.
 
     Args:
@@ -66,12 +64,6 @@ class VitsEngine:
         batch: int | None = None,
         device: str = "cpu",
     ) -> None:
-        if precision not in _DTYPES:
-            raise UserError(
-                f"there is no precision called {precision!r}",
-                where="--precision",
-                hint=f"Choose one of: {', '.join(_DTYPES)}",
-            )
         where = torch.device(device)
         settings, phonemes = vits_config(read_config(config), config)
         model = load_vits(settings, checkpoint)
@@ -79,7 +71,7 @@ class VitsEngine:
         # As coqui does: models that say "en" were trained on American English.
         phonemizer = Phonemizer("en-us" if language == "en" else language) if phonemes else None
         self._reader = TokenReader(model.tokenizer, phonemizer, language.split("-")[0])
-        self._network: VitsNetwork | None = VitsNetwork(model, where, _DTYPES[precision])
+        self._network: VitsNetwork | None = VitsNetwork(model, where, getattr(torch, precision))
         self._batches = Batches(batch or (1 if where.type == "cpu" else _ON_GPU), where)
         self._rate = int(settings.audio.sample_rate)
         self._longest = settings.model_args.max_inference_len or _LONGEST_S * self._rate // self._network.hop
@@ -90,10 +82,10 @@ class VitsEngine:
         self._numbers = numbers
         if len(numbers) < 2:
             raise UserError("a dialogue needs two voices", where=config, hint="Choose a model of many speakers")
+        self._checkpoint = checkpoint
         about = settings.to_dict()
-        self._identity = {
+        self._about = {
             "engine": "coqui-vits",
-            "model_sha256": sha256_file(checkpoint),
             "config_sha256": fingerprint({name: about[name] for name in _MATTERS}),
             "speakers": list(settings.speakers),
             "precision": precision,
@@ -104,7 +96,8 @@ class VitsEngine:
     @property
     def identity(self) -> dict[str, Any]:
         """Whatever the audio depends on: weights, configuration, speakers, precision, and what reads the text."""
-        return self._identity
+        # Hashed where somebody asks, which workers do not.
+        return {**self._about, "model_sha256": sha256_file(self._checkpoint)}
 
     def synthesize(self, utterances: Sequence[Utterance]) -> list[Speech | Unusable]:
         """Speak each utterance. See `Engine.synthesize`.
@@ -168,11 +161,3 @@ class VitsEngine:
         self._network = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -10,8 +10,9 @@ from TTS.tts.utils.text.punctuation import Punctuation
 from TTS.tts.utils.text.tokenizer import TTSTokenizer
 
 from duologue.formats.rejects import Unusable
+from duologue.synth.engine import WORD
 from duologue.synth.phonemes import Phonemizer
-from duologue.synth.vits_words import WORD, beginnings
+from duologue.synth.vits_words import beginnings
 
 # Attention compares every token with every other: some 150 seconds of speech.
 LONGEST = 4_000

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-
-WORD = re.compile(r"\S*[^\W\d_]\S*")
 
 
 def beginnings(words: Sequence[str], said: Sequence[str]) -> list[int]:
