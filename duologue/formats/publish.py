@@ -11,7 +11,14 @@ from typing import IO
 
 from duologue.errors import UserError, explained
 
-_TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp-"
+"""What the names begin with of files and directories that are being written."""
+
+
+def sync_file(path: Path) -> None:
+    """Make what was written to a file survive a power cut."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_directory(directory: Path) -> None:
@@ -42,7 +49,7 @@ def publishing(path: Path) -> Iterator[IO[bytes]]:
         UserError: the disk is full, or the directory cannot be written.
     """
     # Each attempt has a name of its own, so two attempts at one file never write into each other.
-    temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}")
     with explained(path), _called(path, temporary):
         try:
             with temporary.open("wb") as file:
@@ -87,5 +94,5 @@ def refuse_foreign(directory: Path, names: Iterable[str], kind: str) -> None:
 
 def sweep(directory: Path) -> None:
     """Delete what killed attempts left in `directory` and below. Call it only while nobody else writes there."""
-    for path in directory.rglob(f"{_TEMPORARY}*"):
+    for path in directory.rglob(f"{TEMPORARY}*"):
         path.unlink(missing_ok=True)

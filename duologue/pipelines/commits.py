@@ -30,6 +30,11 @@ def number_of(path: Path) -> int | None:
     return int(match[2]) if match else None
 
 
+def sidecar_paths(directory: Path) -> list[Path]:
+    """Return the sidecars in a directory, by what its names say."""
+    return sorted(path for path in directory.glob("*.json") if number_of(path) is not None)
+
+
 def stem_of(card: Card) -> str:
     """Return what the shards of a unit set or a sequence set, and their sidecars, are called."""
     return "units" if card.kind == "units" else str(card.config["split"])

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 from duologue.errors import UserError, explained
 from duologue.formats.card import Card, is_finished, read_card, write_card
 from duologue.formats.fingerprint import canonical_json
+from duologue.formats.locks import locked
 from duologue.formats.publish import write_bytes
 from duologue.formats.rejects import REJECTS, Reject, count_by_reason, write_rejects
 from duologue.formats.shards import ShardWriter
 from duologue.formats.turntaking import added
 from duologue.pipelines.engine import for_each
-from duologue.pipelines.locks import locked
 from duologue.pipelines.measures import Measures, counts
 from duologue.pipelines.sidecars import Partition, Sidecar, file_name, read_sidecar
 from duologue.progress import Watch, watched

@@ -11,16 +11,15 @@ from pathlib import Path
 from duologue.errors import UserError, explained
 from duologue.formats.card import CARD, Card, read_card
 from duologue.formats.fingerprint import sha256_file
+from duologue.formats.locks import locked
 from duologue.formats.publish import sync_directory
 from duologue.formats.rejects import REJECTS
 from duologue.formats.sequences import VOCABULARY
-from duologue.pipelines.commits import Problem, number_of, partitions_of, stem_of
-from duologue.pipelines.locks import locked
+from duologue.pipelines.commits import Problem, number_of, partitions_of, sidecar_paths, stem_of
 from duologue.pipelines.recall import command_of
 from duologue.pipelines.sidecars import parse_sidecar
 from duologue.pipelines.verify import find_problems
 
-_STEMS = ("units", "train", "valid", "test")
 _SECONDS_FOR_WORKERS = 2
 
 
@@ -103,7 +102,7 @@ def _unfinished(directory: Path, error: UserError) -> list[Problem]:
         directory: the artefact.
         error: what is wrong with its card.
     """
-    paths = sorted(path for stem in _STEMS for path in directory.glob(f"{stem}-[0-9]*.json"))
+    paths = sidecar_paths(directory)
     if not paths:
         raise error
     card = directory / CARD

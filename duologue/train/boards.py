@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
 from duologue.errors import UserError, explained
+from duologue.train.run import read_run
 
 BoardName = Literal["tensorboard", "wandb"]
-_RUN = "run.json"
 
 
 class Board(Protocol):
@@ -46,7 +45,7 @@ class _WeightsAndBiases:
             raise UserError(
                 "Weights & Biases is not installed", where="--wandb", hint="Run `pip install 'duologue[wandb]'`"
             ) from error
-        about = json.loads((run / _RUN).read_bytes())
+        about = read_run(run)
         try:
             # The run's fingerprint names it, so that a run that goes on goes on there too.
             self._run = wandb.init(

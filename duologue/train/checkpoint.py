@@ -17,13 +17,13 @@ from torch.optim import Optimizer
 from transformers import LlamaForCausalLM
 
 from duologue.errors import UserError, explained
+from duologue.formats.publish import TEMPORARY
 from duologue.train.optimizer import moments
 from duologue.train.sharding import Weights
 from duologue.train.weights import StoredTensors, StoredWeights, part_files, whole_model
 
 TRAINER = "trainer.json"
 MODEL, OPTIMIZER = "model", "optimizer"
-TEMPORARY = ".tmp-"
 _NAME = re.compile(r"checkpoint-(\d{6,})")
 
 

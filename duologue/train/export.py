@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError
-
 from duologue.errors import UserError, explained
-from duologue.formats.publish import refuse_foreign, sync_directory
+from duologue.formats.publish import TEMPORARY, refuse_foreign, sync_directory, sync_file
 from duologue.formats.vocabulary import Vocabulary
 from duologue.progress import say
 from duologue.train.checkpoint import TRAINER, checkpoints, load_checkpoint_model, read_trainer
 from duologue.train.run import RUN
+from duologue.train.saving import safetensors_explained
 
 _SHARD = "5GB"
-_TEMPORARY = ".tmp-"
 _DTYPES = ("float32", "bfloat16")
 
 
@@ -48,8 +45,8 @@ def export_hf(source: Path, out: Path, *, dtype: Literal["float32", "bfloat16"] 
     if dtype == "bfloat16":
         model = model.bfloat16()
     vocabulary = Vocabulary.load(checkpoint)
-    temporary = out.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
-    with explained(out):
+    temporary = out.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+    with explained(out), safetensors_explained(out):
         try:
             temporary.mkdir()
             model.save_pretrained(temporary, max_shard_size=_SHARD)
@@ -57,18 +54,10 @@ def export_hf(source: Path, out: Path, *, dtype: Literal["float32", "bfloat16"] 
             for path in temporary.iterdir():
                 # safetensors writes for the owner alone.
                 path.chmod(temporary.stat().st_mode & 0o666)
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
+                sync_file(path)
             sync_directory(temporary)
             temporary.replace(out)
             sync_directory(out.parent)
-        except SafetensorError as error:
-            # safetensors wraps what the operating system refuses.
-            raise UserError(
-                f"the weights could not be written ({error})",
-                where=out,
-                hint="Free some space and run the same command again",
-            ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return {

@@ -78,7 +78,7 @@ def claim_run(out: Path, recipe: Recipe, data: Mapping[str, Any], init_from: Map
     with explained(out):
         sweep_checkpoints(out)
     path = out / RUN
-    there = _read(path) if path.exists() else None
+    there = read_run(out) if path.exists() else None
     if init_from is None and there is not None:
         init_from = there["init_from"]
     content = {
@@ -101,7 +101,13 @@ def claim_run(out: Path, recipe: Recipe, data: Mapping[str, Any], init_from: Map
     return name
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_run(out: Path) -> dict[str, Any]:
+    """Return what a run directory says of itself.
+
+    Raises:
+        UserError: the description is missing, damaged, or was changed.
+    """
+    path = out / RUN
     try:
         with explained(path, "reading"):
             content = json.loads(path.read_bytes())
@@ -109,7 +115,7 @@ def _read(path: Path) -> dict[str, Any]:
         if content["fingerprint"] != fingerprint({k: v for k, v in content.items() if k != "fingerprint"}):
             raise ValueError("it was changed by hand")
         return content
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"the run's description is damaged ({error})",
             where=path,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,9 +19,9 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from duologue.errors import UserError, explained
-from duologue.formats.publish import sync_directory
+from duologue.formats.publish import TEMPORARY, sync_directory, sync_file
 from duologue.formats.vocabulary import Vocabulary
-from duologue.train.checkpoint import MODEL, OPTIMIZER, TEMPORARY, TRAINER, drop_checkpoints, file_name
+from duologue.train.checkpoint import MODEL, OPTIMIZER, TRAINER, drop_checkpoints, file_name
 from duologue.train.parallel import World
 
 _LOOK_S = 0.02
@@ -113,7 +112,7 @@ class Saver:
         # Every process knows its name, and the run is held: nobody else writes there.
         temporary = self._run / f"{TEMPORARY}{path.name}"
         try:
-            with explained(path), _safetensors_explained(path):
+            with explained(path), safetensors_explained(path):
                 temporary.mkdir(exist_ok=True)
                 for kind, tensors in self._copies.items():
                     file = temporary / file_name(kind, self._world.rank, self._world.size)
@@ -121,7 +120,7 @@ class Saver:
                     save_file(tensors, part, metadata={"format": "pt"})
                     # safetensors writes for the owner alone; a checkpoint is as readable as any other new file.
                     part.chmod(temporary.stat().st_mode & 0o666)
-                    _sync(part)
+                    sync_file(part)
                     part.rename(file)
                 self._own_done.set()
                 if self._world.first and self._others_done(temporary):
@@ -152,7 +151,7 @@ class Saver:
         about["files"] = {name: (temporary / name).stat().st_size for name in self._files()}
         (temporary / TRAINER).write_text(json.dumps(about, indent=2) + "\n")
         for name in (TRAINER, "config.json"):
-            _sync(temporary / name)
+            sync_file(temporary / name)
         sync_directory(temporary)
         temporary.rename(path)
         sync_directory(self._run)
@@ -168,14 +167,13 @@ def _not_written(path: Path, error: Exception) -> UserError:
     )
 
 
-def _sync(file: Path) -> None:
-    with file.open("rb") as opened:
-        os.fsync(opened.fileno())
-
-
 @contextmanager
-def _safetensors_explained(path: Path) -> Iterator[None]:
-    # safetensors wraps what the operating system refuses, so `explained` does not see it.
+def safetensors_explained(path: Path) -> Iterator[None]:
+    """Let `explained`, around it, see what the operating system refuses to safetensors, which wraps it.
+
+    Args:
+        path: what is being written, for the message.
+    """
     try:
         yield
     except SafetensorError as error:

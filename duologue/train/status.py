@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from duologue.errors import UserError, explained
+from duologue.errors import UserError
+from duologue.formats.locks import state_of
 from duologue.train.checkpoint import checkpoints
 from duologue.train.metrics import METRICS, VALID, read_metrics
-from duologue.train.run import RUN
+from duologue.train.run import read_run
 
 # Steps that the speed is taken from.
 _LATEST = 20
@@ -26,7 +25,7 @@ def data_of(run: Path) -> str:
     Raises:
         UserError: the run's description is damaged.
     """
-    return str(_about(run)["data"]["fingerprint"])
+    return str(read_run(run)["data"]["fingerprint"])
 
 
 def run_status(run: Path, sequences: int | None = None) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def run_status(run: Path, sequences: int | None = None) -> dict[str, Any]:
     Raises:
         UserError: the run's files are damaged.
     """
-    about = _about(run)
+    about = read_run(run)
     recipe = about["recipe"]
     ends = [recipe.get("steps") or None, sequences and sequences // recipe["sequences_per_step"]]
     steps = min((end for end in ends if end), default=None)
@@ -62,7 +61,8 @@ def run_status(run: Path, sequences: int | None = None) -> dict[str, Any]:
         ) from error
     kept = checkpoints(run)
     reached = int(kept[-1].name.rpartition("-")[2]) if kept else 0
-    state = "finished" if steps and reached >= steps else _held(run)
+    # Shared: two who look at once don't take each other for the trainer.
+    state = "finished" if steps and reached >= steps else state_of(run, fcntl.LOCK_SH)
     told: dict[str, Any] = {
         "kind": "run",
         "name": about["name"],
@@ -83,21 +83,6 @@ def run_status(run: Path, sequences: int | None = None) -> dict[str, Any]:
     return told
 
 
-def _about(run: Path) -> dict[str, Any]:
-    path = run / RUN
-    try:
-        with explained(path, "reading"):
-            about = json.loads(path.read_bytes())
-        _ = about["name"], about["stage"], about["recipe"]["sequences_per_step"], about["data"]["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"the run's description is damaged ({error!r})",
-            where=path,
-            hint="Choose another --out, and --init-from this run to go on from its weights",
-        ) from error
-    return dict(about)
-
-
 def _speed(lines: Sequence[Mapping[str, Any]]) -> tuple[float | None, float | None]:
     """Return tokens a second and seconds a step, of the latest steps; None where there are none."""
     latest = lines[-_LATEST - 1 :]
@@ -106,17 +91,3 @@ def _speed(lines: Sequence[Mapping[str, Any]]) -> tuple[float | None, float | No
     tokens = [after["tokens"] - before["tokens"] for before, after in pairwise(latest)]
     seconds = sum(count / line["tokens_per_s"] for count, line in zip(tokens, latest[1:], strict=True))
     return (sum(tokens) / seconds, seconds / len(tokens)) if seconds > 0 else (None, None)
-
-
-def _held(run: Path) -> str:
-    descriptor = os.open(run, os.O_RDONLY)
-    try:
-        # Shared: a trainer that starts at this very moment asks for it alone, and only once.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return "running"
-    except OSError:
-        return "unfinished"
-    finally:
-        os.close(descriptor)
-    return "stopped"

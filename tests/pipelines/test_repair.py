@@ -12,9 +12,9 @@ import pytest
 
 from duologue.errors import UserError
 from duologue.formats.card import CARD, read_card
+from duologue.formats.locks import locked
 from duologue.formats.rejects import REJECTS
 from duologue.pipelines.fit import fit_tokenizer
-from duologue.pipelines.locks import locked
 from duologue.pipelines.mix import mix
 from duologue.pipelines.mix_settings import MixSettings, UnitSource
 from duologue.pipelines.recall import command_of

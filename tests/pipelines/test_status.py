@@ -10,8 +10,8 @@ import pytest
 
 from duologue.errors import UserError
 from duologue.formats.card import CARD
+from duologue.formats.locks import is_held, locked
 from duologue.formats.sequences import SequenceSet
-from duologue.pipelines.locks import is_held, locked
 from duologue.pipelines.mix import mix
 from duologue.pipelines.mix_settings import MixSettings, UnitSource
 from duologue.pipelines.status import status

@@ -1,4 +1,4 @@
-"""Who may write in a directory: the workers of one run together, or its launcher alone."""
+"""Who may write in a directory, and whether somebody does."""
 
 from __future__ import annotations
 
@@ -40,14 +40,18 @@ def locked(directory: Path, kind: int, seconds: float = 0.0) -> Iterator[None]:
         os.close(descriptor)
 
 
-def is_held(directory: Path) -> bool | None:
+def is_held(directory: Path, kind: int = fcntl.LOCK_EX) -> bool | None:
     """Return whether a run is writing in a directory now; None where its file system cannot say.
 
     Only runs on machines that share the file system's locks are seen.
+
+    Args:
+        directory: of the run.
+        kind: of the lock that is asked for, for an instant: LOCK_EX sees those who share one, too.
     """
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
@@ -55,3 +59,13 @@ def is_held(directory: Path) -> bool | None:
     finally:
         os.close(descriptor)
     return False
+
+
+def state_of(directory: Path, kind: int = fcntl.LOCK_EX) -> str:
+    """Return the state of a run that is not finished: "running", "stopped", or "unfinished" where nobody can say.
+
+    Args:
+        directory: of the run.
+        kind: as `is_held` takes it.
+    """
+    return {True: "running", False: "stopped", None: "unfinished"}[is_held(directory, kind)]
