@@ -22,6 +22,11 @@ _BLOCK = 512
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
+def stored_bytes(size: int) -> int:
+    """Return the bytes that a member of `size` bytes takes in a shard: a header, and whole blocks."""
+    return _BLOCK * (1 + -(-size // _BLOCK))
+
+
 def key_of(identifier: str) -> str:
     """Return the webdataset key of an id: itself where it is plain, else a plain form with a hash behind it.
 

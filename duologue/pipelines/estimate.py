@@ -17,6 +17,7 @@ from duologue.formats import sync
 from duologue.formats.audio import flac_bytes
 from duologue.formats.rejects import Unusable
 from duologue.formats.seeds import generator, integer
+from duologue.formats.shards import stored_bytes
 from duologue.manifests.schema import Dialogue
 from duologue.pipelines.synthesize import (
     DEFAULTS,
@@ -40,7 +41,6 @@ DIALOGUES = 20
 T = TypeVar("T")
 _CHUNK_MS = 160
 _RESAMPLES = 1000
-_TAR_BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,7 @@ def _measure(chosen: list[Dialogue], settings: Settings) -> tuple[dict[str, np.n
 
 
 def _stored(members: Mapping[str, bytes]) -> int:
-    """Return the bytes that members take in a shard: a header each, and whole blocks."""
-    return sum(_TAR_BLOCK * (1 + -(-len(content) // _TAR_BLOCK)) for content in members.values())
+    return sum(stored_bytes(len(content)) for content in members.values())
 
 
 class _Scale:

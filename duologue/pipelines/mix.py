@@ -27,14 +27,12 @@ from duologue.formats.vocabulary import Vocabulary
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.measures import Measures
 from duologue.pipelines.mix_index import STATION, UnitShard, WriteIndex, read_sample, write_as_tokens
-from duologue.pipelines.mix_plan import Plan, plan
+from duologue.pipelines.mix_plan import INDEX, PLAN, Plan, plan
 from duologue.pipelines.mix_settings import MixSettings, check
 from duologue.pipelines.partitions import Output, prepare, run
 from duologue.pipelines.sidecars import Partition, partitions
 from duologue.progress import Watch, watched
 
-_INDEX = "index"
-_PLAN = "pieces.npy"
 _PROGRESS_BINS = 10
 
 
@@ -71,7 +69,7 @@ class Mix:
     def outputs(self, partition: Partition) -> Iterator[Output | Reject]:
         """Yield the sequences of a shard."""
         vocabulary = _vocabulary_of(self.directory / VOCABULARY)
-        pieces = np.load(self.directory / _INDEX / _PLAN, mmap_mode="r")
+        pieces = np.load(self.directory / INDEX / PLAN, mmap_mode="r")
         paths = {(shard.source, shard.shard): shard.path for shard in self.shards}
         files: dict[Path, IO[bytes]] = {}
         latest: tuple[Any, tuple[UnitSample, AtomicTokens]] | None = None
@@ -233,11 +231,11 @@ def mix(
     """
     card, vocabulary = check(settings)
     # Settings that name another run's index: its numbers may not be taken for this one's.
-    finished = prepare(out, card, (settings.split,), (VOCABULARY, _INDEX))
+    finished = prepare(out, card, (settings.split,), (VOCABULARY, INDEX))
     if finished is not None:
         return finished
     vocabulary.save(out / VOCABULARY)
-    index = out / _INDEX / card.fingerprint[:16]
+    index = out / INDEX / card.fingerprint[:16]
     index.mkdir(parents=True, exist_ok=True)
     f = card.config.get("frames_per_chunk", 0)
     absolute = replace(
@@ -247,7 +245,7 @@ def mix(
     shards = _unit_shards(absolute)
     work = WriteIndex(index.resolve(), absolute, (out / VOCABULARY).resolve(), f)
     planned = _indexed(shards, work, absolute, workers, flags, measures)
-    with publishing(out / _INDEX / _PLAN) as file:
+    with publishing(out / INDEX / PLAN) as file:
         np.save(file, planned.pieces)
     return run(
         Mix(absolute, tuple(shards), out.resolve(), f),
@@ -258,6 +256,6 @@ def mix(
         flags=flags,
         rejects=planned.rejects,
         totals=_totals(planned, settings),
-        scratch=[_INDEX],
+        scratch=[INDEX],
         measures=measures,
     )

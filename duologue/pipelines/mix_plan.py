@@ -14,6 +14,11 @@ from duologue.formats.rejects import Reject
 from duologue.pipelines.mix_index import VISIT, ShardIndex, UnitShard, read_index
 from duologue.pipelines.mix_settings import MixSettings
 
+INDEX = "index"
+"""Directory in a mix that is not finished: what its first pass found."""
+PLAN = "pieces.npy"
+"""In it, the plan of the second."""
+
 _OF_VISIT = ("source", "shard", "offset", "epoch", "copy", "progress", "asked", "share")
 # A piece of a dialogue in a sequence (see `packing.Piece`), and the visit it is a piece of.
 PIECE = np.dtype(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from duologue.formats.shards import stored_bytes
 from duologue.pipelines.census import Census, take_census
 from duologue.pipelines.mix_settings import BYTES, MixSettings, check_ranges
 from duologue.pipelines.reckoning import (
@@ -21,8 +22,6 @@ from duologue.pipelines.reckoning import (
     shard_warnings,
     tokens_per_s,
 )
-
-_BLOCK = 512
 
 
 def before_mix(settings: MixSettings, out: Path | None, workers: int, readers: int) -> dict[str, Any]:
@@ -65,9 +64,9 @@ def before_mix(settings: MixSettings, out: Path | None, workers: int, readers: i
     sequences = math.ceil(tokens / filled)
     pieces = visits + sequences
     shards = -(-sequences // settings.sequences_per_shard)
-    # Tokens and the documents of a sequence, each behind a header and filled up to whole blocks.
+    # Tokens and the documents of a sequence.
     documents = 200 * pieces / max(sequences, 1)
-    size = sum(_BLOCK * (1 + -(-content // _BLOCK)) for content in (settings.sequence_length * 4 + 128, documents))
+    size = stored_bytes(settings.sequence_length * 4 + 128) + stored_bytes(math.ceil(documents))
     about: dict[str, Any] = {
         "command": "mix",
         "inputs": sum(part.dialogues for part in parts),

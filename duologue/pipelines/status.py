@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,15 +14,13 @@ import pyarrow.parquet as pq
 
 from duologue.errors import UserError
 from duologue.formats.card import CARD, read_card
+from duologue.formats.locks import state_of
 from duologue.formats.rejects import Reject, count_by_reason
-from duologue.pipelines.locks import is_held
+from duologue.pipelines.commits import sidecar_paths
+from duologue.pipelines.mix_plan import INDEX, PLAN
 from duologue.pipelines.sidecars import Sidecar, read_sidecar
 
-_STEMS = re.compile(r"(units|train|valid|test)-\d{5,}\.json")
 _MANIFESTS = ("dialogues", "recordings")
-# The index of a mix, its first pass, as `mix` leaves it while it runs.
-_INDEX = "index"
-_PLAN = "pieces.npy"
 # Commits that the rate is taken from, and how much longer than usual a gap is that was a pause.
 _LATEST = 50
 _PAUSE = 20
@@ -46,7 +43,7 @@ def status(directory: Path) -> dict[str, Any]:
     """
     if (directory / CARD).exists() or not directory.is_dir():
         return _finished(directory)
-    paths = sorted(path for path in directory.glob("*.json") if _STEMS.fullmatch(path.name))
+    paths = sidecar_paths(directory)
     if not paths:
         return _before_commits(directory)
     commits = []
@@ -54,16 +51,13 @@ def status(directory: Path) -> dict[str, Any]:
         sidecar = read_sidecar(path)
         if sidecar is not None:
             commits.append((path.stat().st_mtime, sidecar))
+    state = state_of(directory)
     return {
         "kind": "units" if paths[0].name.startswith("units-") else "sequences",
-        "state": _state(directory),
-        **_progress(commits, _state(directory)),
+        "state": state,
+        **_progress(commits, state),
         "damaged": len(paths) - len(commits),
     }
-
-
-def _state(directory: Path) -> str:
-    return {True: "running", False: "stopped", None: "unfinished"}[is_held(directory)]
 
 
 def _finished(directory: Path) -> dict[str, Any]:
@@ -144,13 +138,13 @@ def _before_commits(directory: Path) -> dict[str, Any]:
                     hint="Run `duologue manifest` again: it begins anew",
                 ) from error
             return {"kind": kind, "state": "unfinished", "done": rows, "inputs": None, "shards": len(files)}
-    state = _state(directory)
-    index = directory / _INDEX
+    state = state_of(directory)
+    index = directory / INDEX
     if index.is_dir():
         about = {"kind": "sequences", "state": state, "done": 0, "inputs": None, "shards": 0}
         about["indexed_unit_shards"] = sum(1 for _ in index.glob("*/*.npz"))
-        if (index / _PLAN).exists():
-            pieces = np.load(index / _PLAN, mmap_mode="r", allow_pickle=False)
+        if (index / PLAN).exists():
+            pieces = np.load(index / PLAN, mmap_mode="r", allow_pickle=False)
             about["inputs"] = int(pieces["sequence"][-1]) + 1
         return about
     if state == "running":
