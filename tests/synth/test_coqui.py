@@ -10,8 +10,8 @@ from duologue.synth.engine import Utterance
 from tests.synth import tiny_vits
 
 
-def load(model, config=None, licence="Apache-2.0", batch=None, precision="float32"):
-    return load_coqui(str(model), config, licence=licence, precision=precision, batch=batch, device="cpu")
+def load(model, config=None, licence="Apache-2.0", batch=None):
+    return load_coqui(str(model), config, licence=licence, precision="float32", batch=batch, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -177,11 +177,6 @@ def test_speakers_that_are_not_numbered_are_said(changed):
     torch.save({"a": 0, "b": 2}, directory / "speakers.pth")
     with pytest.raises(UserError, match="number the speakers"):
         load(directory)
-
-
-def test_an_unknown_precision_is_said(directory):
-    with pytest.raises(UserError, match="precision"):
-        load(directory, precision="int8")
 
 
 def test_a_model_that_coqui_does_not_know_is_said():
