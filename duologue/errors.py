@@ -56,10 +56,20 @@ _DISK = {
     ),
 }
 
+# Packages that speak to object stores. What they raise, in classes of their own or behind one of Python's, is about
+# the store.
+_STORES = frozenset({"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "s3fs"})
+
+
+def _is_of_store(error: BaseException | None) -> bool:
+    return type(error).__module__.partition(".")[0] in _STORES
+
 
 @contextmanager
 def explained(path: str | Path, doing: str = "writing") -> Iterator[None]:
-    """Turn the operating system's refusals inside the block into a `UserError` naming `path`.
+    """Turn refusals of the operating system and of object stores inside the block into a `UserError` naming `path`.
+
+    A file that is not there stays a `FileNotFoundError`.
 
     Args:
         path: what is being read or written, for the message.
@@ -67,8 +77,17 @@ def explained(path: str | Path, doing: str = "writing") -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in _DISK:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            what, hint = _DISK[error.errno]
+            raise UserError(f"{what} while {doing}", where=error.filename or path, hint=hint) from error
+        if isinstance(error, FileNotFoundError) or not (_is_of_store(error) or _is_of_store(error.__cause__)):
             raise
-        what, hint = _DISK[error.errno]
-        raise UserError(f"{what} while {doing}", where=error.filename or path, hint=hint) from error
+        denied = isinstance(error, PermissionError) or "credentials" in str(error).lower()
+        raise UserError(
+            f"the object store refused while {doing} ({reason_of(error)})",
+            where=path,
+            hint="Check the address, your credentials and your rights there"
+            if denied
+            else "Check that it can be reached, and run the same command again: it goes on from here",
+        ) from error

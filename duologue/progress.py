@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_LOOKS = 0.5
+# Of the time, at most so much goes into looking: an object store takes its time to answer.
+_SHARE_OF_LOOKING = 0.05
 
 
 def say(text: str) -> None:
@@ -88,7 +91,7 @@ class Watch:
 
 @contextmanager
 def watched(watch: Watch, count: Callable[[], int]) -> Iterator[None]:
-    """Show the progress of work that others do, by asking twice a second how much is done.
+    """Show the progress of work that others do, by asking about twice a second how much is done.
 
     Args:
         watch: where it is shown.
@@ -96,9 +99,15 @@ def watched(watch: Watch, count: Callable[[], int]) -> Iterator[None]:
     """
     stop = Event()
 
+    def tell() -> float:
+        began = time.monotonic()
+        watch.reach(count())
+        return time.monotonic() - began
+
     def look() -> None:
-        while not stop.wait(0.5):
-            watch.reach(count())
+        took = 0.0
+        while not stop.wait(max(_SECONDS_BETWEEN_LOOKS, took / _SHARE_OF_LOOKING)):
+            took = tell()
 
     with watch:
         thread = Thread(target=look, daemon=True)
@@ -108,4 +117,4 @@ def watched(watch: Watch, count: Callable[[], int]) -> Iterator[None]:
         finally:
             stop.set()
             thread.join()
-            watch.reach(count())
+            tell()

@@ -1,7 +1,41 @@
-"""Settings of the whole suite."""
+"""Settings of the whole suite, and what more than one room's tests need."""
 
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from tests.stores import Store
 
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("duologue", deadline=None)
 settings.load_profile("duologue")
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[Store]:
+    """An object store, which this process and those it starts reach as `s3://`."""
+    running = Store()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", running.url)
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        # s3fs tries again by itself; botocore's own tries behind each of these would take minutes.
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        yield running
+    running.close()
+
+
+@pytest.fixture
+def bucket(store: Store) -> Iterator[str]:
+    """The URL of an empty bucket."""
+    import boto3
+
+    name = f"bucket-{uuid.uuid4().hex[:8]}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    yield f"s3://{name}"
+    store.refuses = lambda number, method: False

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint
+from duologue.formats.places import entries
 from duologue.formats.publish import refuse_foreign, sweep, write_bytes
 
 Kind = Literal["dialogues", "recordings", "units", "sequences"]
@@ -154,5 +155,5 @@ def is_finished(directory: Path, fingerprint: str, leftovers: Sequence[str] = ()
             hint="Choose another --out, or delete the directory first",
         )
     known = {path for pattern in leftovers for path in directory.glob(pattern)}
-    refuse_foreign(directory, (path.name for path in directory.iterdir() if path not in known), "artefact")
+    refuse_foreign(directory, (path.name for path in entries(directory) if path not in known), "artefact")
     return False

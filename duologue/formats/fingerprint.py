@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from duologue.formats.places import seekable
+
 
 def canonical_json(value: Any) -> bytes:
     """Serialise to the one byte string that equal values share: sorted keys, no spaces, UTF-8.
@@ -26,5 +28,5 @@ def fingerprint(config: Any, parents: Sequence[str] = ()) -> str:
 
 def sha256_file(path: Path) -> str:
     """Return the sha256, in hex, of a file's bytes."""
-    with path.open("rb") as file:
+    with seekable(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

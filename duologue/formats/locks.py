@@ -10,12 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from duologue.errors import UserError
+from duologue.formats.places import is_remote
 from duologue.progress import say
 
 
 @contextmanager
 def locked(directory: Path, kind: int, seconds: float = 0.0) -> Iterator[None]:
-    """Hold a lock on a directory. Workers share it; a launcher has it alone while it tidies up."""
+    """Hold a lock on a directory. Workers share it; a launcher has it alone while it tidies up.
+
+    A store has no locks, and there is nothing to tidy up: two runs at once put the same bytes under the same names.
+    """
+    if is_remote(directory):
+        yield
+        return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         until = time.monotonic() + seconds
@@ -49,6 +56,8 @@ def is_held(directory: Path, kind: int = fcntl.LOCK_EX) -> bool | None:
         directory: of the run.
         kind: of the lock that is asked for, for an instant: LOCK_EX sees those who share one, too.
     """
+    if is_remote(directory):
+        return None
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: written under a temporary name, synced, renamed."""
+"""Files appear whole or not at all: written under a temporary name, synced, renamed; in a store, put there whole."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
-from duologue.errors import UserError, explained
+from duologue.errors import UserError, explained, reason_of
+from duologue.formats.places import is_remote, send
 
 TEMPORARY = ".tmp-"
 """What the names begin with of files and directories that are being written."""
@@ -22,7 +24,9 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory survive a power cut."""
+    """Make the names in a directory survive a power cut. What is in a store has survived it."""
+    if is_remote(directory):
+        return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -45,9 +49,27 @@ def _called(path: Path, temporary: Path) -> Iterator[None]:
 def publishing(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for writing that becomes `path` when the block ends well, and vanishes when it does not.
 
+    An object store has no rename, and needs none: an object that is put there is there whole or not at all. Nothing
+    of an attempt that was killed is seen; of two attempts at once, the later one stays.
+
     Raises:
-        UserError: the disk is full, or the directory cannot be written.
+        UserError: the disk is full, the directory cannot be written, or the store refuses.
     """
+    if is_remote(path):
+        # By a file of this machine: a stream that is closed halfway would be taken for whole.
+        with explained(path), TemporaryDirectory(prefix="duologue-") as directory:
+            copy = Path(directory, path.name)
+            with copy.open("wb") as file:
+                yield file
+            try:
+                send(copy, path)
+            except FileNotFoundError as error:
+                raise UserError(
+                    f"the store has no place for it ({reason_of(error)})",
+                    where=path,
+                    hint="Make the bucket first, or correct the address",
+                ) from error
+        return
     # Each attempt has a name of its own, so two attempts at one file never write into each other.
     temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}")
     with explained(path), _called(path, temporary):
@@ -93,6 +115,11 @@ def refuse_foreign(directory: Path, names: Iterable[str], kind: str) -> None:
 
 
 def sweep(directory: Path) -> None:
-    """Delete what killed attempts left in `directory` and below. Call it only while nobody else writes there."""
+    """Delete what killed attempts left in `directory` and below. Call it only while nobody else writes there.
+
+    In a store they leave nothing under any name.
+    """
+    if is_remote(directory):
+        return
     for path in directory.rglob(f"{TEMPORARY}*"):
         path.unlink(missing_ok=True)

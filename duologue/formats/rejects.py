@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from duologue.formats.places import seekable
 from duologue.formats.publish import publishing
 
 REJECTS = "rejects.parquet"
@@ -75,7 +76,8 @@ def read_rejects(directory: Path) -> list[Reject]:
     path = directory / REJECTS
     if not path.exists():
         return []
-    return [Reject(**row) for row in pq.read_table(path, schema=SCHEMA).to_pylist()]
+    with seekable(path) as file:
+        return [Reject(**row) for row in pq.read_table(file, schema=SCHEMA).to_pylist()]
 
 
 def count_by_reason(rejects: Sequence[Reject]) -> dict[str, int]:
