@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from duologue.formats.card import Card
-from duologue.pipelines.sidecars import Partition, Sidecar, file_name, parse_sidecar, partitions
-
-_NUMBERED = re.compile(r"(units|audio|train|valid|test)-(\d{5,})\.(tar|json)")
+from duologue.formats.places import read_all
+from duologue.pipelines.sidecars import NUMBERED, Partition, Sidecar, file_name, parse_sidecar, partitions
 
 
 @dataclass(frozen=True)
@@ -26,13 +24,8 @@ class Problem:
 
 def number_of(path: Path) -> int | None:
     """Return the number of the partition that a shard or a sidecar is of, by its name; None for other files."""
-    match = _NUMBERED.fullmatch(path.name)
+    match = NUMBERED.fullmatch(path.name)
     return int(match[2]) if match else None
-
-
-def sidecar_paths(directory: Path) -> list[Path]:
-    """Return the sidecars in a directory, by what its names say."""
-    return sorted(path for path in directory.glob("*.json") if number_of(path) is not None)
 
 
 def stem_of(card: Card) -> str:
@@ -54,11 +47,12 @@ def commit_problems(directory: Path, card: Card) -> Iterator[Problem]:
     stem = stem_of(card)
     if not any(directory.glob(f"{stem}-*.json")):
         return
-    for partition in partitions_of(card):
-        path = directory / file_name(stem, partition, "json")
-        sidecar = parse_sidecar(path)
+    todo = partitions_of(card)
+    paths = [directory / file_name(stem, partition, "json") for partition in todo]
+    for partition, path, data in zip(todo, paths, read_all(paths), strict=True):
+        sidecar = None if data is None else parse_sidecar(data)
         if sidecar is None:
-            yield Problem(path, "the sidecar is damaged" if path.exists() else "the sidecar is missing")
+            yield Problem(path, "the sidecar is missing" if data is None else "the sidecar is damaged")
         elif sidecar.fingerprint != card.fingerprint:
             yield Problem(
                 path,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +14,14 @@ from duologue.errors import UserError, explained
 from duologue.formats.card import Card, is_finished, read_card, write_card
 from duologue.formats.fingerprint import canonical_json
 from duologue.formats.locks import locked
+from duologue.formats.places import remove_tree
 from duologue.formats.publish import write_bytes
 from duologue.formats.rejects import REJECTS, Reject, count_by_reason, write_rejects
 from duologue.formats.shards import ShardWriter
 from duologue.formats.turntaking import added
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.measures import Measures, counts
-from duologue.pipelines.sidecars import Partition, Sidecar, file_name, read_sidecar
+from duologue.pipelines.sidecars import Partition, Sidecar, file_name, find_commits
 from duologue.progress import Watch, watched
 
 _SECONDS_FOR_ORPHANS = 60
@@ -148,13 +148,15 @@ class _Counted:
 
     def __init__(self, directory: Path, stem: str) -> None:
         self._directory, self._stem = directory, stem
-        self._seen: dict[Path, int] = {}
+        self._seen: dict[str, int] = {}
 
     def __call__(self) -> int:
-        for path in self._directory.glob(f"{self._stem}-*.json"):
-            sidecar = None if path in self._seen else read_sidecar(path)
-            if sidecar is not None:
-                self._seen[path] = sidecar.partition.stop - sidecar.partition.start
+        # A store that does not answer for a moment is no reason to stop: the next look will tell.
+        with suppress(UserError):
+            for commit in find_commits(self._directory, self._stem, self._seen):
+                if commit.sidecar is not None:
+                    partition = commit.sidecar.partition
+                    self._seen[commit.path.name] = partition.stop - partition.start
         return sum(self._seen.values())
 
 
@@ -193,7 +195,8 @@ def run(
     stem = station.stems[0]
 
     def committed() -> dict[int, Sidecar]:
-        found = (read_sidecar(directory / file_name(stem, partition, "json")) for partition in todo)
+        asked = {file_name(stem, partition, "json") for partition in todo}
+        found = (commit.sidecar for commit in find_commits(directory, stem) if commit.path.name in asked)
         return {sidecar.partition.index: sidecar for sidecar in found if sidecar is not None}
 
     sidecars = committed()
@@ -219,7 +222,7 @@ def run(
     write_rejects(directory, every)
     card = replace(card, rejects=count_by_reason(every), totals={**card.totals, **(totals or {})})
     for name in scratch:
-        shutil.rmtree(directory / name, ignore_errors=True)
+        remove_tree(directory / name)
     write_card(directory, card)
     return card
 
@@ -272,12 +275,11 @@ def prepare(directory: Path, card: Card, stems: Sequence[str], leftovers: Sequen
         ours = [f"{stem}-*.{suffix}" for stem in stems for suffix in ("tar", "json")]
         if is_finished(directory, card.fingerprint, [*ours, REJECTS, *leftovers]):
             return read_card(directory)
-        for path in sorted(directory.glob(f"{stems[0]}-*.json")):
-            sidecar = read_sidecar(path)
-            if sidecar is not None and sidecar.fingerprint != card.fingerprint:
+        for commit in find_commits(directory, stems[0]):
+            if commit.sidecar is not None and commit.sidecar.fingerprint != card.fingerprint:
                 raise UserError(
                     f"the directory holds an unfinished run with other inputs or settings: "
-                    f"{sidecar.fingerprint[:12]}, this one is {card.fingerprint[:12]}",
+                    f"{commit.sidecar.fingerprint[:12]}, this one is {card.fingerprint[:12]}",
                     where=directory,
                     hint="Run the earlier command to its end, choose another --out, or delete the directory",
                 )

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from duologue.formats.places import listing, read_all
 from duologue.formats.rejects import Reject
+
+NUMBERED = re.compile(r"(units|audio|train|valid|test)-(\d{5,})\.(tar|json)")
+"""Names of shards and sidecars: what they hold, the number of their partition, and which of the two they are."""
 
 
 @dataclass(frozen=True)
@@ -57,29 +63,61 @@ class Sidecar:
         return sum(reject.turn is None for reject in self.rejects)
 
 
-def parse_sidecar(path: Path) -> Sidecar | None:
-    """Read a sidecar, or None where there is none or it is damaged; its shards are not looked at."""
+@dataclass(frozen=True)
+class Commit:
+    """A sidecar as it was found.
+
+    Attributes:
+        path: its file.
+        modified: when it was written, in seconds since 1970.
+        sidecar: what it says; None where it is damaged, or a shard that it names is not there in full.
+    """
+
+    path: Path
+    modified: float
+    sidecar: Sidecar | None
+
+
+def find_commits(directory: Path, stem: str | None = None, but: Container[str] = ()) -> list[Commit]:
+    """Return the commits of a run, finished or not, by name. Shards are not looked into: their size counts.
+
+    Args:
+        directory: the artefact.
+        stem: what its sidecars are called; of any run, if None.
+        but: names of sidecars that are not wanted.
+
+    Raises:
+        UserError: the directory cannot be read.
+    """
+    held = listing(directory)
+    names = []
+    for name in sorted(held):
+        match = NUMBERED.fullmatch(name)
+        if match and match[3] == "json" and stem in (None, match[1]) and name not in but:
+            names.append(name)
+    found = []
+    for name, data in zip(names, read_all([directory / name for name in names]), strict=True):
+        sidecar = None if data is None else parse_sidecar(data)
+        sizes = {} if sidecar is None else {shard["name"]: shard["bytes"] for shard in sidecar.shards.values()}
+        whole = all(shard in held and held[shard].bytes == size for shard, size in sizes.items())
+        found.append(Commit(directory / name, held[name].modified, sidecar if whole else None))
+    return found
+
+
+def parse_sidecar(data: bytes) -> Sidecar | None:
+    """Read a sidecar, or None where it is damaged; its shards are not looked at."""
     try:
-        content = json.loads(path.read_bytes())
-        return replace(
+        content = json.loads(data)
+        sidecar = replace(
             Sidecar(**content),
             partition=Partition(**content["partition"]),
             rejects=[Reject(**reject) for reject in content["rejects"]],
         )
-    except (OSError, ValueError, KeyError, TypeError):
+        # What is asked of its shards has to be there.
+        _ = [(shard["name"], shard["bytes"]) for shard in sidecar.shards.values()]
+        return sidecar
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def read_sidecar(path: Path) -> Sidecar | None:
-    """Read a sidecar, or None where there is none, it is damaged, or a shard it names is not there in full."""
-    sidecar = parse_sidecar(path)
-    try:
-        whole = sidecar is not None and all(
-            (path.parent / shard["name"]).stat().st_size == shard["bytes"] for shard in sidecar.shards.values()
-        )
-    except (OSError, AttributeError, KeyError, TypeError):
-        return None
-    return sidecar if whole else None
 
 
 def file_name(stem: str, partition: Partition, suffix: str) -> str:

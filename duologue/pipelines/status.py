@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from duologue.errors import UserError
 from duologue.formats.card import CARD, read_card
 from duologue.formats.locks import state_of
+from duologue.formats.places import at_hand, seekable
 from duologue.formats.rejects import Reject, count_by_reason
-from duologue.pipelines.commits import sidecar_paths
 from duologue.pipelines.mix_plan import INDEX, PLAN
-from duologue.pipelines.sidecars import Sidecar, read_sidecar
+from duologue.pipelines.sidecars import Sidecar, find_commits
 
 _MANIFESTS = ("dialogues", "recordings")
 # Commits that the rate is taken from, and how much longer than usual a gap is that was a pause.
@@ -43,20 +43,16 @@ def status(directory: Path) -> dict[str, Any]:
     """
     if (directory / CARD).exists() or not directory.is_dir():
         return _finished(directory)
-    paths = sidecar_paths(directory)
-    if not paths:
+    found = find_commits(directory)
+    if not found:
         return _before_commits(directory)
-    commits = []
-    for path in paths:
-        sidecar = read_sidecar(path)
-        if sidecar is not None:
-            commits.append((path.stat().st_mtime, sidecar))
+    commits = [(commit.modified, commit.sidecar) for commit in found if commit.sidecar is not None]
     state = state_of(directory)
     return {
-        "kind": "units" if paths[0].name.startswith("units-") else "sequences",
+        "kind": "units" if found[0].path.name.startswith("units-") else "sequences",
         "state": state,
         **_progress(commits, state),
-        "damaged": len(paths) - len(commits),
+        "damaged": len(found) - len(commits),
     }
 
 
@@ -130,7 +126,10 @@ def _before_commits(directory: Path) -> dict[str, Any]:
         files = sorted(directory.glob(f"{kind}-*.parquet"))
         if files:
             try:
-                rows = sum(pq.read_metadata(path).num_rows for path in files)
+                rows = 0
+                for path in files:
+                    with seekable(path) as file:
+                        rows += pq.read_metadata(file).num_rows
             except (OSError, pa.ArrowInvalid) as error:
                 raise UserError(
                     f"a file of the manifest is damaged ({error})",
@@ -143,8 +142,9 @@ def _before_commits(directory: Path) -> dict[str, Any]:
     if index.is_dir():
         about = {"kind": "sequences", "state": state, "done": 0, "inputs": None, "shards": 0}
         about["indexed_unit_shards"] = sum(1 for _ in index.glob("*/*.npz"))
-        if (index / PLAN).exists():
-            pieces = np.load(index / PLAN, mmap_mode="r", allow_pickle=False)
+        for planned in index.glob(f"*/{PLAN}"):
+            with at_hand(planned) as path:
+                pieces = np.load(path, mmap_mode="r", allow_pickle=False)
             about["inputs"] = int(pieces["sequence"][-1]) + 1
         return about
     if state == "running":
