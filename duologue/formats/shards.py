@@ -16,15 +16,17 @@ from typing import IO
 import numpy as np
 
 from duologue.errors import UserError, explained
+from duologue.formats.places import seekable
 from duologue.formats.publish import publishing
 
-_BLOCK = 512
+BLOCK = 512
+"""Bytes of a block of a tar: headers are one, and members are filled up to whole ones."""
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
 def stored_bytes(size: int) -> int:
     """Return the bytes that a member of `size` bytes takes in a shard: a header, and whole blocks."""
-    return _BLOCK * (1 + -(-size // _BLOCK))
+    return BLOCK * (1 + -(-size // BLOCK))
 
 
 def key_of(identifier: str) -> str:
@@ -137,15 +139,15 @@ def _damaged(path: Path | str, what: str) -> UserError:
 
 
 def _read_member(file: IO[bytes], path: Path | str) -> tuple[str, str, bytes] | None:
-    header = file.read(_BLOCK)
-    if len(header) == _BLOCK and not any(header):
+    header = file.read(BLOCK)
+    if len(header) == BLOCK and not any(header):
         return None
     try:
         info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError) as error:
         raise _damaged(path, f"no member begins at byte {file.tell() - len(header)} ({error})") from error
     data = file.read(info.size)
-    padding = -info.size % _BLOCK
+    padding = -info.size % BLOCK
     if len(data) < info.size or len(file.read(padding)) < padding:
         raise _damaged(path, f"it ends inside {info.name}")
     key, _, extension = info.name.partition(".")
@@ -201,7 +203,7 @@ def opened(path: Path) -> IO[bytes]:
     """
     try:
         with explained(path, "reading"):
-            return path.open("rb")
+            return seekable(path)
     except FileNotFoundError as error:
         raise UserError("a shard is missing", where=path, hint="Make its directory again") from error
 

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from duologue.errors import UserError
 from duologue.formats.card import Card, read_card
 from duologue.formats.interleave import AtomicTokens
+from duologue.formats.places import at_hand, listing
+from duologue.formats.pointers import PointedSamples, Pointer
 from duologue.formats.publish import publishing
 from duologue.formats.rejects import Reject
 from duologue.formats.sequences import VOCABULARY, Document, PackedSequence
-from duologue.formats.shards import opened
-from duologue.formats.shards import read_sample as read_raw_sample
 from duologue.formats.units import UnitSample
 from duologue.formats.vocabulary import Vocabulary
 from duologue.pipelines.engine import for_each
@@ -46,6 +47,14 @@ def _unit_shards(settings: MixSettings) -> list[UnitShard]:
 
 
 @lru_cache(maxsize=1)
+def _pieces_of(path: Path) -> np.ndarray:
+    # Mapped, it stays there when the file is gone: what is fetched of a store is fetched once for a process. The path
+    # has the mix's fingerprint in it.
+    with at_hand(path) as here:
+        return np.load(here, mmap_mode="r")
+
+
+@lru_cache(maxsize=1)
 def _vocabulary_of(directory: Path) -> Vocabulary:
     return Vocabulary.load(directory)
 
@@ -57,6 +66,7 @@ class Mix:
     settings: MixSettings
     shards: tuple[UnitShard, ...]
     directory: Path
+    plan: Path
     f: int
     name: str = "mix"
     unit: str = "sequences"
@@ -69,23 +79,17 @@ class Mix:
     def outputs(self, partition: Partition) -> Iterator[Output | Reject]:
         """Yield the sequences of a shard."""
         vocabulary = _vocabulary_of(self.directory / VOCABULARY)
-        pieces = np.load(self.directory / INDEX / PLAN, mmap_mode="r")
-        paths = {(shard.source, shard.shard): shard.path for shard in self.shards}
-        files: dict[Path, IO[bytes]] = {}
-        latest: tuple[Any, tuple[UnitSample, AtomicTokens]] | None = None
-        with ExitStack() as stack:
-            for sequence in range(partition.start, partition.stop):
-                first, last = np.searchsorted(pieces["sequence"], [sequence, sequence + 1])
+        pieces = _pieces_of(self.plan)
+        bounds = np.searchsorted(pieces["sequence"], np.arange(partition.start, partition.stop + 1))
+        mine = np.array(pieces[bounds[0] : bounds[-1]])
+        with PointedSamples() as samples:
+            dialogues = self._dialogues(mine, samples, vocabulary)
+            for sequence, first, last in zip(
+                range(partition.start, partition.stop), bounds - bounds[0], bounds[1:] - bounds[0], strict=False
+            ):
                 tokens = np.full(self.settings.sequence_length, vocabulary.pad_id, np.uint32)
                 documents, licences = [], set()
-                for piece in pieces[first:last]:
-                    visit = tuple(piece[["source", "shard", "offset", "epoch", "copy"]].tolist())
-                    if latest is None or latest[0] != visit:
-                        path = paths[visit[0], visit[1]]
-                        if path not in files:
-                            files[path] = stack.enter_context(opened(path))
-                        latest = visit, self._dialogue(files[path], path, piece, vocabulary)
-                    dialogue, written = latest[1]
+                for piece, (dialogue, written) in zip(mine[first:last], dialogues, strict=False):
                     body = _cut(written, piece, vocabulary)
                     document = _document(dialogue, piece, len(body))
                     tokens[document.offset : document.offset + document.length] = body
@@ -95,16 +99,28 @@ class Mix:
                 amounts = {"tokens": sum(d.length for d in documents), "documents": len(documents)}
                 yield Output(f"{sequence:09d}", {self.settings.split: packed.members()}, amounts, sorted(licences))
 
-    def _dialogue(
-        self, file: IO[bytes], path: Path, piece: np.void, vocabulary: Vocabulary
-    ) -> tuple[UnitSample, AtomicTokens]:
-        file.seek(int(piece["offset"]))
-        sample = read_raw_sample(file, path)
-        assert sample is not None
-        dialogue = read_sample(sample, path)
-        visit = int(piece["epoch"]), int(piece["copy"])
-        tokens, _ = write_as_tokens(dialogue, visit, float(piece["asked"]), self.settings, vocabulary, self.f)
-        return dialogue, tokens
+    def _dialogues(
+        self, pieces: np.ndarray, samples: PointedSamples, vocabulary: Vocabulary
+    ) -> Iterator[tuple[UnitSample, AtomicTokens]]:
+        """Yield the dialogue that each piece is of, and its tokens; one that goes on is read and written once."""
+        visits = pieces[["source", "shard", "offset", "epoch", "copy"]]
+        is_new = np.ones(len(pieces), bool)
+        is_new[1:] = visits[1:] != visits[:-1]
+        paths = {(shard.source, shard.shard): shard.path for shard in self.shards}
+        new = pieces[is_new]
+        pointers = [
+            Pointer(paths[int(piece["source"]), int(piece["shard"])], int(piece["offset"]), int(piece["size"]))
+            for piece in new
+        ]
+        read = zip(new, pointers, samples.read(pointers), strict=True)
+        for is_next in is_new:
+            if is_next:
+                piece, pointer, sample = next(read)
+                dialogue = read_sample(sample, pointer.path)
+                visit = int(piece["epoch"]), int(piece["copy"])
+                asked = float(piece["asked"])
+                tokens, _ = write_as_tokens(dialogue, visit, asked, self.settings, vocabulary, self.f)
+            yield dialogue, tokens
 
 
 def _cut(written: AtomicTokens, piece: np.void, vocabulary: Vocabulary) -> np.ndarray:
@@ -140,7 +156,10 @@ def _indexed(
     measures: Measures | None = None,
 ) -> Plan:
     def count() -> int:
-        return sum(1 for _ in work.directory.glob("*.npz"))
+        # A store that does not answer for a moment is no reason to stop.
+        with suppress(UserError):
+            return sum(name.endswith(".npz") for name in listing(work.directory))
+        return 0
 
     with watched(Watch("mix: lengths", len(shards), "unit shards", count()), count):
         measured = for_each(work, shards, workers=workers, flags=flags)
@@ -245,10 +264,10 @@ def mix(
     shards = _unit_shards(absolute)
     work = WriteIndex(index.resolve(), absolute, (out / VOCABULARY).resolve(), f)
     planned = _indexed(shards, work, absolute, workers, flags, measures)
-    with publishing(out / INDEX / PLAN) as file:
+    with publishing(work.directory / PLAN) as file:
         np.save(file, planned.pieces)
     return run(
-        Mix(absolute, tuple(shards), out.resolve(), f),
+        Mix(absolute, tuple(shards), out.resolve(), work.directory / PLAN, f),
         card,
         partitions(planned.sequences, settings.sequences_per_shard),
         out,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 from duologue.errors import UserError
 from duologue.formats import seeds, sync
 from duologue.formats.interleave import AtomicTokens, interleave, spoken_sentences
+from duologue.formats.places import read_all
 from duologue.formats.publish import write_bytes
 from duologue.formats.rejects import Reject
 from duologue.formats.shards import Sample, read_shard
@@ -26,6 +27,7 @@ VISIT = np.dtype(
         ("source", "<u2"),
         ("shard", "<u4"),
         ("offset", "<u8"),
+        ("size", "<u4"),
         ("epoch", "<u2"),
         ("copy", "<u2"),
         ("progress", "<f8"),
@@ -176,9 +178,8 @@ def index_shard(shard: UnitShard, settings: MixSettings, vocabulary: Vocabulary,
                 atoms += len(written.lengths)
             count = len(written.lengths)
             first = atoms - count
-            visits.append(
-                (shard.source, shard.shard, sample.offset, epoch, copy, progress, asked, share, first, count)
-            )
+            where = (shard.source, shard.shard, sample.offset, sample.end - sample.offset)
+            visits.append((*where, epoch, copy, progress, asked, share, first, count))
     every = np.concatenate([np.zeros(0, np.int64), *lengths])
     return ShardIndex(
         np.array(visits, VISIT),
@@ -217,8 +218,19 @@ class WriteIndex:
         return {"inputs": inputs, "outputs": inputs - len(index.rejects), "rejects": len(index.rejects)}
 
 
-def read_index(path: Path) -> ShardIndex:
-    """Read what `WriteIndex` wrote."""
-    with np.load(path, allow_pickle=False) as content:
-        rejects = tuple(Reject(*row) for row in content["rejects"].tolist())
-        return ShardIndex(**{name: content[name] for name in _ARRAYS}, rejects=rejects)
+def read_indexes(paths: Sequence[Path]) -> Iterator[ShardIndex]:
+    """Yield what `WriteIndex` wrote into files.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    for path, data in zip(paths, read_all(paths), strict=True):
+        if data is None:
+            raise UserError(
+                "the lengths of a unit shard did not arrive",
+                where=path,
+                hint="Run the same command again: it makes what is missing",
+            )
+        with np.load(io.BytesIO(data), allow_pickle=False) as content:
+            rejects = tuple(Reject(*row) for row in content["rejects"].tolist())
+            yield ShardIndex(**{name: content[name] for name in _ARRAYS}, rejects=rejects)

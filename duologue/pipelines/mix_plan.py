@@ -11,15 +11,15 @@ import numpy as np
 from duologue.errors import UserError
 from duologue.formats.packing import pack
 from duologue.formats.rejects import Reject
-from duologue.pipelines.mix_index import VISIT, ShardIndex, UnitShard, read_index
+from duologue.pipelines.mix_index import VISIT, ShardIndex, UnitShard, read_indexes
 from duologue.pipelines.mix_settings import MixSettings
 
 INDEX = "index"
 """Directory in a mix that is not finished: what its first pass found."""
 PLAN = "pieces.npy"
-"""In it, the plan of the second."""
+"""In a directory of it, called after the mix's fingerprint, the plan of the second."""
 
-_OF_VISIT = ("source", "shard", "offset", "epoch", "copy", "progress", "asked", "share")
+_OF_VISIT = ("source", "shard", "offset", "size", "epoch", "copy", "progress", "asked", "share")
 # A piece of a dialogue in a sequence (see `packing.Piece`), and the visit it is a piece of.
 PIECE = np.dtype(
     [
@@ -70,7 +70,7 @@ def plan(shards: Sequence[UnitShard], directory: Path, settings: MixSettings) ->
     Raises:
         UserError: there is nothing to mix, a sequence cannot hold one chunk, or a dialogue is in two splits.
     """
-    indexes = [read_index(directory / shard.index_name()) for shard in shards]
+    indexes = list(read_indexes([directory / shard.index_name() for shard in shards]))
     _check_splits(shards, indexes, settings.split)
     visits = np.concatenate([index.visits for index in indexes])
     index_of = np.repeat(np.arange(len(indexes)), [len(index.visits) for index in indexes])
