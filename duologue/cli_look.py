@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from duologue.cli_options import AsJson
+from duologue.cli_options import AsJson, Place, place
 
 if TYPE_CHECKING:
     from duologue.pipelines.repair import Repair
 
 Parents = Annotated[
-    list[Path] | None,
-    typer.Option("--parents", help="Where to look for what it was made of, beside the directories around it."),
+    list[Place] | None,
+    typer.Option(
+        "--parents",
+        parser=place,
+        metavar="DIR",
+        help="Where to look for what it was made of, beside the directories around it.",
+    ),
 ]
 
 
 def verify(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A manifest, unit set or sequence set.")],
+    directory: Annotated[
+        Place, typer.Argument(parser=place, metavar="DIR", help="A manifest, unit set or sequence set.")
+    ],
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Take the damaged shards back, for the command that made them to make again."),
+        typer.Option(
+            "--repair",
+            help="Take the damaged shards back, and make just these again; where the card does not tell how, say so.",
+        ),
     ] = False,
     parents: Parents = None,
     as_json: AsJson = False,
@@ -37,7 +50,15 @@ def verify(
         from duologue.pipelines.repair import repair as take_back
 
         done = take_back(directory, parents or ())
-        print(json.dumps(_as_dict(directory, done)) if as_json else "\n".join(_repaired(directory, done)))
+        if not as_json:
+            print("\n".join(_repaired(directory, done)), flush=True)
+        code = _made_again(done, as_json) if done.known else None
+        if as_json:
+            again = shlex.join(["duologue", *done.again]) if done.again else ""
+            about = {"directory": str(directory), **vars(done), "again": again, "rebuilt": code == 0}
+            print(json.dumps(about))
+        if code:
+            raise typer.Exit(code)
         problems = list(done.problems)
     else:
         from duologue.pipelines.verify import verify as run
@@ -51,8 +72,10 @@ def verify(
         raise typer.Exit(1)
 
 
-def _as_dict(directory: Path, done: Repair) -> dict[str, Any]:
-    return {"directory": str(directory), **vars(done)}
+def _made_again(done: Repair, quiet: bool) -> int:
+    """Run the command that makes again what was taken back, in a process of its own, and return its exit code."""
+    output = subprocess.DEVNULL if quiet else None
+    return subprocess.run([sys.executable, "-m", "duologue", *done.again], stdout=output, check=False).returncode
 
 
 def _repaired(directory: Path, done: Repair) -> Iterator[str]:
@@ -63,9 +86,11 @@ def _repaired(directory: Path, done: Repair) -> Iterator[str]:
     if done.removed:
         shards = ", ".join(map(str, done.partitions)) or "none, only what is written last"
         yield f"{directory}: taken back, to be made again: {shards} ({len(done.removed)} files deleted)"
-        if done.again:
+        if done.known:
+            yield f"making them again: {shlex.join(['duologue', *done.again])}"
+        elif done.again:
             yield "run the command that made it, with the same options; as far as they are recorded:"
-            yield f"  {done.again}"
+            yield f"  {shlex.join(['duologue', *done.again])}"
         else:
             yield "run the command that made it, with the same options"
     for problem in done.left:
@@ -73,7 +98,9 @@ def _repaired(directory: Path, done: Repair) -> Iterator[str]:
 
 
 def status(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of a command, finished or not.")],
+    directory: Annotated[
+        Place, typer.Argument(parser=place, metavar="DIR", help="The --out of a command, finished or not.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Say how far a run is, its rate, time left and rejects, while it goes on or after it died.
@@ -141,7 +168,9 @@ def _time(seconds: float) -> str:
 
 
 def why(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A sequence set, unit set or manifest.")],
+    directory: Annotated[
+        Place, typer.Argument(parser=place, metavar="DIR", help="A sequence set, unit set or manifest.")
+    ],
     identifier: Annotated[str, typer.Argument(metavar="ID", help="Id of the dialogue.")],
     parents: Parents = None,
     as_json: AsJson = False,
@@ -168,8 +197,8 @@ def _chain(found: dict[str, Any]) -> Iterator[str]:
             continue
         yield f"{head}  {entry['directory']}"
         yield f"    {_pairs(_settings(entry))}"
-        for place in entry["places"]:
-            yield f"    {_pairs(place)}"
+        for found in entry["places"]:
+            yield f"    {_pairs(found)}"
         for reject in entry["rejects"]:
             what = "rejected" if reject["turn"] is None else f"its turn {reject['turn']} was left out"
             yield f"    {what} by {reject['station']}: {reject['reason']}: {reject['message']}"

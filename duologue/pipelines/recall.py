@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,10 +28,16 @@ _OF_MIX = (
 )
 
 
-def command_of(directory: Path, card: Card, parents: Sequence[Path] = ()) -> str:
-    """Return the command that made a unit set or a sequence set, for its own directory.
+class Blank(str):
+    """A word of a command that nobody knows any more, in capitals."""
 
-    What the card does not hold stands in capitals: the paths of models, and of parents that are not near.
+    __slots__ = ()
+
+
+def command_of(directory: Path, card: Card, parents: Sequence[Path] = ()) -> list[str]:
+    """Return the words, behind `duologue`, of the command that made a unit set or a sequence set in its directory.
+
+    What the card does not hold is a `Blank`: the paths of models, and of parents that are not near.
 
     Args:
         directory: where the artefact is.
@@ -41,21 +46,21 @@ def command_of(directory: Path, card: Card, parents: Sequence[Path] = ()) -> str
     """
     around = Neighbours(directory, parents)
     found = [(parent["kind"], around.directory_of(parent["fingerprint"])) for parent in card.parents]
-    names = [kind.upper() if place is None else str(place) for kind, place in found]
-    words = _units(directory, card, names) if card.kind == "units" else _mix(directory, card, names)
-    return f"duologue {shlex.join(words)}"
+    names = [Blank(kind.upper()) if place is None else str(place) for kind, place in found]
+    return list(_units(directory, card, names) if card.kind == "units" else _mix(directory, card, names))
 
 
 def _mix(directory: Path, card: Card, names: Sequence[str]) -> Iterator[str]:
     config = card.config
     sources = zip(names, config["weights"], strict=True)
-    yield from ("mix", *(name if weight == 1 else f"{name}:{weight!r}" for name, weight in sources))
+    # Of a string's own class, so that a blank stays one.
+    yield from ("mix", *(name if weight == 1 else type(name)(f"{name}:{weight!r}") for name, weight in sources))
     yield from ("--stage", str(config["stage"]), "--out", str(directory))
     for name in _OF_MIX:
         if config.get(name) is not None:
             yield from (f"--{name.replace('_', '-')}", str(config[name]))
     if card.vocabulary != Vocabulary.byte_level(int((card.tokenizer or {})["vocabulary"])).identity:
-        yield from ("--vocabulary", "VOCABULARY")
+        yield from ("--vocabulary", Blank("VOCABULARY"))
 
 
 def _units(directory: Path, card: Card, names: Sequence[str]) -> Iterator[str]:
@@ -65,7 +70,7 @@ def _units(directory: Path, card: Card, names: Sequence[str]) -> Iterator[str]:
     if config["keep_audio"]:
         yield "--keep-audio"
     if card.tokenizer != read_about("embedded")["identity"]:
-        yield from ("--tokenizer", "TOKENIZER")
+        yield from ("--tokenizer", Blank("TOKENIZER"))
     yield from _speech(config, names) if config["station"] == "synthesize" else _checks(config)
 
 
@@ -73,13 +78,13 @@ def _speech(config: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     yield from ("--seed", str(config["seed"]))
     espeak = config["engine"].get("engine") == "espeak-ng"
     if not espeak:
-        yield from ("--engine", "ENGINE", "--model", "MODEL")
+        yield from ("--engine", Blank("ENGINE"), "--model", Blank("MODEL"))
     if not espeak or config["voices"] != list(ESPEAK_VOICES):
         yield from ("--voices", ",".join(config["voices"]))
     if len(names) > 1:
         yield from ("--overlap-model", names[1])
     elif config["shape"] != NATURAL.identity():
-        yield from ("--gaps", "GAPS")
+        yield from ("--gaps", Blank("GAPS"))
 
 
 def _checks(config: Mapping[str, Any]) -> Iterator[str]:

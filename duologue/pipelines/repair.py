@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,13 @@ from duologue.errors import UserError, explained
 from duologue.formats.card import CARD, Card, read_card
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.locks import locked
+from duologue.formats.places import read_all, remove_tree
 from duologue.formats.publish import sync_directory
 from duologue.formats.rejects import REJECTS
 from duologue.formats.sequences import VOCABULARY
-from duologue.pipelines.commits import Problem, number_of, partitions_of, sidecar_paths, stem_of
-from duologue.pipelines.recall import command_of
-from duologue.pipelines.sidecars import parse_sidecar
+from duologue.pipelines.commits import Problem, number_of, partitions_of, stem_of
+from duologue.pipelines.recall import Blank, command_of
+from duologue.pipelines.sidecars import find_commits, parse_sidecar
 from duologue.pipelines.verify import find_problems
 
 _SECONDS_FOR_WORKERS = 2
@@ -32,14 +32,20 @@ class Repair:
         partitions: numbers of the shards that were taken back, to be made again.
         removed: names of the files that were deleted.
         left: those of the problems that concern files of nobody knows whom; they are left alone.
-        again: the command that makes them, as far as the card tells; empty without a card, or if nothing was removed.
+        again: the words, behind `duologue`, of the command that makes them, as far as the card tells; empty without a
+            card, or if nothing was removed.
     """
 
     problems: Sequence[str]
     partitions: Sequence[int]
     removed: Sequence[str]
     left: Sequence[str]
-    again: str
+    again: Sequence[str]
+
+    @property
+    def known(self) -> bool:
+        """Whether `again` can be run as it stands."""
+        return bool(self.again) and not any(isinstance(word, Blank) for word in self.again)
 
 
 def repair(directory: Path, parents: Sequence[Path] = ()) -> Repair:
@@ -74,10 +80,10 @@ def repair(directory: Path, parents: Sequence[Path] = ()) -> Repair:
         left = [problem for problem in found if _is_foreign(problem.path, directory, card)]
         mended = [problem for problem in found if problem not in left]
         if not mended:
-            return Repair([str(p) for p in found], (), (), [str(p) for p in left], "")
+            return Repair([str(p) for p in found], (), (), [str(p) for p in left], ())
         damaged = sorted({number for p in mended if (number := number_of(p.path)) is not None})
         removed = _take_back(directory, damaged, mended)
-    again = "" if card is None else command_of(directory, card, parents)
+    again = () if card is None else command_of(directory, card, parents)
     return Repair([str(p) for p in found], damaged, removed, [str(p) for p in left], again)
 
 
@@ -102,13 +108,13 @@ def _unfinished(directory: Path, error: UserError) -> list[Problem]:
         directory: the artefact.
         error: what is wrong with its card.
     """
-    paths = sidecar_paths(directory)
+    paths = [commit.path for commit in find_commits(directory)]
     if not paths:
         raise error
     card = directory / CARD
     problems = [Problem(card, error.what)] if card.exists() else []
-    for path in paths:
-        sidecar = parse_sidecar(path)
+    for path, data in zip(paths, read_all(paths), strict=True):
+        sidecar = None if data is None else parse_sidecar(data)
         if sidecar is None:
             problems.append(Problem(path, "the sidecar is damaged"))
             continue
@@ -126,7 +132,8 @@ def _is_foreign(path: Path, directory: Path, card: Card | None) -> bool:
     number = number_of(path)
     if number is None or card is None:
         return False
-    sidecar = parse_sidecar(directory / f"{stem_of(card)}-{number:05d}.json")
+    (data,) = read_all([directory / f"{stem_of(card)}-{number:05d}.json"])
+    sidecar = None if data is None else parse_sidecar(data)
     known = {shard["name"] for shard in card.shards}
     if sidecar is not None:
         known |= {shard["name"] for shard in sidecar.shards.values()}
@@ -149,7 +156,7 @@ def _take_back(directory: Path, damaged: Sequence[int], problems: Sequence[Probl
             removed.append(path.name)
     vocabulary = directory / VOCABULARY
     if any(vocabulary in (problem.path, *problem.path.parents) for problem in problems):
-        shutil.rmtree(vocabulary, ignore_errors=True)
+        remove_tree(vocabulary)
         removed.append(vocabulary.name)
     sync_directory(directory)
     # Last: until then the directory says of itself that it is damaged, and never passes for one without damage.
