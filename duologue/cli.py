@@ -25,9 +25,12 @@ from duologue.cli_options import (
     MaxRejects,
     MetricsFile,
     Out,
+    Place,
     Seed,
     TokenizerName,
     Workers,
+    here,
+    place,
     print_card,
 )
 from duologue.errors import UserError
@@ -62,9 +65,9 @@ def _duologue(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Directory for everything the demo makes.")] = Path(
-        "duologue-demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", parser=here, metavar="DIR", help="Directory for everything the demo makes.")
+    ] = Path("duologue-demo"),
     workers: Workers = 2,
 ) -> None:
     """Walk the whole road on bundled real dialogues and a real call: some minutes on two cores.
@@ -83,7 +86,7 @@ app.command()(cli_synth.voices)
 @app.command()
 def tokenize(
     context: typer.Context,
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest of recordings.")],
+    manifest: Annotated[Place, typer.Argument(parser=place, metavar="MANIFEST", help="Manifest of recordings.")],
     out: Out,
     tokenizer: TokenizerName = "embedded",
     keep_audio: KeepAudio = False,
@@ -124,7 +127,10 @@ def mix(
     context: typer.Context,
     units: Annotated[list[str], typer.Argument(metavar="UNITS[:WEIGHT]...", help="Unit sets, with weights.")],
     stage: Annotated[int, typer.Option(help="1: text and speech in turn; 2, 3: synchronous stream.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Directory for the sequence set.")] = None,
+    out: Annotated[
+        Place | None,
+        typer.Option("--out", parser=place, metavar="DIR", help="Directory, or URL of one, for the sequence set."),
+    ] = None,
     vocabulary: Annotated[str, typer.Option(help="`bytes`, or a Hugging Face tokenizer (directory or hub name).")] = (
         "bytes"
     ),
@@ -194,7 +200,9 @@ app.command()(cli_train.curve)
 
 @app.command()
 def inspect(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A manifest, unit set or sequence set.")],
+    directory: Annotated[
+        Place, typer.Argument(parser=place, metavar="DIR", help="A manifest, unit set or sequence set.")
+    ],
     sample: Annotated[int | None, typer.Option(help="Print this sample, counted from 0, as people write it.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -221,8 +229,12 @@ app.command()(cli_look.why)
 
 @app.command()
 def report(
-    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Artefacts and runs, in any order.")],
-    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    directories: Annotated[
+        list[Place], typer.Argument(parser=place, metavar="DIR...", help="Artefacts and runs, in any order.")
+    ],
+    out: Annotated[Path, typer.Option("--out", parser=here, metavar="FILE", help="The page to write.")] = Path(
+        "report.html"
+    ),
     tokenizer: TokenizerName = "embedded",
     as_json: AsJson = False,
 ) -> None:

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from duologue.cli_options import AsJson, Out
+from duologue.cli_options import AsJson, OutHere, Place, here, place
 
 app = typer.Typer(help="Write artefacts and models as other tools read them.")
 
 
 @app.command("dgslm")
 def export_dgslm(
-    units: Annotated[Path, typer.Argument(metavar="UNITS", help="A unit set.")],
-    out: Out,
+    units: Annotated[Place, typer.Argument(parser=place, metavar="UNITS", help="A unit set.")],
+    out: OutHere,
     as_json: AsJson = False,
 ) -> None:
     """Write a unit set as dGSLM's files: unit lines of both channels, dictionaries, code files.
@@ -30,8 +30,8 @@ def export_dgslm(
 
 @app.command("lhotse")
 def export_lhotse(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest of recordings.")],
-    out: Out,
+    manifest: Annotated[Place, typer.Argument(parser=place, metavar="MANIFEST", help="Manifest of recordings.")],
+    out: OutHere,
     as_json: AsJson = False,
 ) -> None:
     """Write a manifest of recordings as lhotse's recordings and supervisions.
@@ -45,8 +45,8 @@ def export_lhotse(
 
 @app.command("hf")
 def export_hf(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or one of its checkpoints.")],
-    out: Out,
+    run: Annotated[Path, typer.Argument(parser=here, metavar="RUN", help="A run, or one of its checkpoints.")],
+    out: OutHere,
     dtype: Annotated[str, typer.Option(help="Of the weights: float32 or bfloat16.")] = "bfloat16",
     as_json: AsJson = False,
 ) -> None:

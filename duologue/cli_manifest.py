@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -59,8 +58,10 @@ def manifest_stereo(
     ],
     out: Out,
     transcripts: Annotated[
-        Path | None,
-        typer.Option(help="Directory of transcripts (JSON, CSV, STM, RTTM); beside the audio if not given."),
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Directory of transcripts (JSON, CSV, STM, RTTM); beside the audio if not given."
+        ),
     ] = None,
     licence: Licence = "unknown",
     source: Annotated[str | None, typer.Option(help="Name of the corpus; the directory's name by default.")] = None,
@@ -88,7 +89,7 @@ def manifest_stereo(
         source=source,
         splits=Splits.parse(splits),
         split_by=split_by,
-        transcripts=None if transcripts is None else str(transcripts),
+        transcripts=transcripts,
         raw_rate=raw_rate,
     )
     print_card(card, out, as_json)

@@ -11,14 +11,44 @@ import typer
 if TYPE_CHECKING:
     from duologue.formats.card import Card
 
-Out = Annotated[Path, typer.Option("--out", help="Directory for the result; it holds that and nothing else.")]
+    Place = Path
+else:
+
+    class Place:
+        """What a parameter that takes a URL too is annotated with: typer would make a `Path` of a `Path`."""
+
+
+def place(text: str | Path) -> Path:
+    """Parse a path or a URL."""
+    from duologue.formats.places import place as parsed
+
+    return parsed(text)
+
+
+def here(text: str | Path) -> Path:
+    """Parse a path of this machine, and refuse a URL: it would become a directory called `s3:`."""
+    from duologue.formats.places import here as parsed
+
+    return parsed(text)
+
+
+Out = Annotated[
+    Place,
+    typer.Option(
+        "--out", parser=place, metavar="DIR", help="Directory, or URL of one, for the result; it holds nothing else."
+    ),
+]
+OutHere = Annotated[
+    Path, typer.Option("--out", parser=here, metavar="DIR", help="Directory for the result; it holds nothing else.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes on this machine.")]
 MaxRejects = Annotated[
     float, typer.Option(min=0, max=1, help="Share of the inputs that may be rejected before the run stops.")
 ]
 MetricsFile = Annotated[
-    Path | None, typer.Option("--metrics", metavar="FILE", help="Keep what this run measured there, as JSON.")
+    Path | None,
+    typer.Option("--metrics", parser=here, metavar="FILE", help="Keep what this run measured there, as JSON."),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 TokenizerName = Annotated[str, typer.Option("--tokenizer", help="A tokenizer's directory, or `embedded`.")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -61,12 +60,12 @@ def _units(name: str, options: dict[str, Any], readers: int, gpus: int | None) -
         import torch
 
         gpus = torch.cuda.device_count()
-    manifest = Path(options["manifest"])
+    manifest = options["manifest"]
     spoken = name == "synthesize"
     plan = UnitsPlan(
         name,
         manifest,
-        Path(options["out"]) if options["out"] else None,
+        options["out"],
         options["tokenizer"],
         options["rows_per_shard"],
         options["workers"],
@@ -97,7 +96,7 @@ def _mix(options: dict[str, Any], readers: int) -> dict[str, Any]:
 
     named = {field.name: options[field.name] for field in fields(MixSettings) if field.name in options}
     settings = MixSettings(sources=tuple(UnitSource.parse(text) for text in options["units"]), **named)
-    return before_mix(settings, Path(options["out"]) if options["out"] else None, options["workers"], readers)
+    return before_mix(settings, options["out"], options["workers"], readers)
 
 
 def _told(about: dict[str, Any]) -> Iterator[str]:

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from duologue.cli_options import AsJson, KeepAudio, MaxRejects, MetricsFile, Seed, TokenizerName, Workers, print_card
+from duologue.cli_options import (
+    AsJson,
+    KeepAudio,
+    MaxRejects,
+    MetricsFile,
+    Place,
+    Seed,
+    TokenizerName,
+    Workers,
+    here,
+    place,
+    print_card,
+)
 from duologue.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,9 +38,10 @@ Batch = Annotated[int | None, typer.Option(help="Sentences that the model speaks
 
 def synthesize(
     context: typer.Context,
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest of dialogues.")],
+    manifest: Annotated[Place, typer.Argument(parser=place, metavar="MANIFEST", help="Manifest of dialogues.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Directory for the unit set; it holds nothing else.")
+        Place | None,
+        typer.Option("--out", parser=place, metavar="DIR", help="Directory, or URL of one, for the unit set."),
     ] = None,
     tokenizer: TokenizerName = "embedded",
     engine: EngineName = "espeak",
@@ -43,8 +56,10 @@ def synthesize(
         typer.Option(help="Between speakers: natural (the default), fixed:SECONDS or lognormal:MEDIAN:SPREAD."),
     ] = None,
     overlap_model: Annotated[
-        Path | None,
-        typer.Option(metavar="UNITS", help="Overlaps and backchannels as measured in a unit set of recordings."),
+        Place | None,
+        typer.Option(
+            parser=place, metavar="UNITS", help="Overlaps and backchannels as measured in a unit set of recordings."
+        ),
     ] = None,
     seed: Seed = 0,
     keep_audio: KeepAudio = False,
@@ -102,7 +117,9 @@ def voices(
     licence: ModelLicence = None,
     precision: SpeechPrecision = "float32",
     batch: Batch = None,
-    listen: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a page there with a player each.")] = None,
+    listen: Annotated[
+        Path | None, typer.Option(parser=here, metavar="DIR", help="Write a page there with a player each.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the voices of a speech engine, or make a page to hear them.

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from duologue.cli_options import AsJson, Layer, Out, Precision, Seed
+from duologue.cli_options import AsJson, Layer, Out, Place, Precision, Seed, here, place
 
 app = typer.Typer(help="Make tokenizers of speech, and look at them.")
 
 
 @app.command("fit")
 def tokenizer_fit(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest of recordings.")],
+    manifest: Annotated[Place, typer.Argument(parser=place, metavar="MANIFEST", help="Manifest of recordings.")],
     out: Out,
     checkpoint: Annotated[
         str | None, typer.Option(help="HuBERT whose features are clustered; without one, MFCCs at 25 Hz are.")
@@ -77,10 +77,14 @@ def tokenizer_import(
 
 @app.command("check")
 def tokenizer_check(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A tokenizer's directory.")],
-    audio: Annotated[list[Path] | None, typer.Option(help="Audio to look at; the bundled call if not given.")] = None,
+    directory: Annotated[Path, typer.Argument(parser=here, metavar="DIR", help="A tokenizer's directory.")],
+    audio: Annotated[
+        list[Path] | None,
+        typer.Option(parser=here, metavar="FILE", help="Audio to look at; the bundled call if not given."),
+    ] = None,
     units: Annotated[
-        list[Path] | None, typer.Option(help="What somebody else's program made of it: .km, .txt or .npy.")
+        list[Path] | None,
+        typer.Option(parser=here, metavar="FILE", help="What somebody else's program made of it: .km, .txt or .npy."),
     ] = None,
     seconds: Annotated[
         int, typer.Option(min=1, max=100, help="Of each file, for what is computed several ways.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from duologue.cli_options import AsJson
+from duologue.cli_options import AsJson, Place, here, place
 from duologue.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,14 +19,22 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[str, typer.Option(help="Name of a bundled recipe, or a TOML file.")],
-    data: Annotated[Path | None, typer.Option(help="A sequence set.")] = None,
+    data: Annotated[
+        Place | None, typer.Option(parser=place, metavar="DIR", help="A sequence set: a directory, or a URL.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Run directory; a run that was killed goes on in it.")
+        Path | None,
+        typer.Option("--out", parser=here, metavar="DIR", help="Run directory; a run that was killed goes on in it."),
     ] = None,
     valid: Annotated[
-        list[Path] | None, typer.Option(help="A sequence set of `mix --split valid`; more than once for more sets.")
+        list[Place] | None,
+        typer.Option(
+            parser=place, metavar="DIR", help="A sequence set of `mix --split valid`; more than once for more sets."
+        ),
     ] = None,
-    init_from: Annotated[Path | None, typer.Option(help="A run of the stage before, or a model directory.")] = None,
+    init_from: Annotated[
+        Path | None, typer.Option(parser=here, metavar="DIR", help="A run of the stage before, or a model directory.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Base model instead of the recipe's: directory or hub name.")
     ] = None,
@@ -106,10 +114,12 @@ def _time(days: float) -> str:
 
 
 def curve(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, finished or still going on.")],
-    out: Annotated[Path, typer.Option("--out", help="The page (.html) or picture (.png) to write.")] = Path(
-        "curve.html"
-    ),
+    runs: Annotated[
+        list[Path], typer.Argument(parser=here, metavar="RUN...", help="Runs, finished or still going on.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", parser=here, metavar="FILE", help="The page (.html) or picture (.png) to write.")
+    ] = Path("curve.html"),
     as_json: AsJson = False,
 ) -> None:
     """Draw runs together: losses by step and by tokens, of text, units and tags, validation, learning rate.

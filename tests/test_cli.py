@@ -20,6 +20,7 @@ import soundfile
 import typer
 
 from duologue.cli import app
+from duologue.cli_options import here, place
 from duologue.formats.card import CARD
 from duologue.program import main
 from tests.pipelines.comparing import contents
@@ -567,3 +568,42 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     assert call("manifest", "dialogues", place / "chats.jsonl", "--out", place / "manifest") == 0
     assert call("synthesize", place / "manifest", "--out", place / "units", "--rows-per-shard", 1) == 0
     return place / "manifest", place / "units"
+
+
+def parameters(group: Any, name: str = "duologue") -> Iterator[tuple[str, Any]]:
+    for called, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from parameters(command, f"{name} {called}")
+        else:
+            yield from ((f"{name} {called} {each.name}", each.type_descriptor) for each in command.params)
+
+
+def test_every_path_is_parsed_as_a_place_or_refuses_urls():
+    paths = {
+        name: described.parameter_info.parser
+        for name, described in parameters(typer.main.get_command(app))
+        if "Path" in str(described.annotation) or "Place" in str(described.annotation)
+    }
+    assert paths["duologue mix out"] is place and paths["duologue train out"] is here
+    assert set(paths.values()) == {place, here}
+
+
+def test_artefacts_in_a_store_are_named_by_their_url(duologue: Command, tmp_path: Path, bucket: str):
+    talks = tmp_path / "talks.jsonl"
+    said = [{"role": "user" if side else "assistant", "content": text} for side, text in enumerate(SAID)]
+    talks.write_text(json.dumps({"messages": said}))
+    assert duologue("manifest", "dialogues", talks, "--out", f"{bucket}/manifests/talks").code == 0
+    planned = duologue("preflight", "synthesize", f"{bucket}/manifests/talks", "--out", f"{bucket}/units/talks")
+    assert planned.code == 0 and "1" in planned.out
+    assert duologue("synthesize", f"{bucket}/manifests/talks", "--out", f"{bucket}/units/talks").code == 0
+    mixed = ("mix", f"{bucket}/units/talks:2", "--stage", 2, "--sequence-length", 256, "--out", f"{bucket}/mixes/1")
+    assert duologue(*mixed).code == 0
+    for command in ("inspect", "verify", "status"):
+        assert duologue(command, f"{bucket}/mixes/1").code == 0
+    assert "units/talks" in duologue("why", f"{bucket}/mixes/1", "talks.jsonl:1").out
+
+
+def test_a_url_where_a_file_system_is_needed_is_one_message(duologue: Command, tmp_path: Path):
+    ended = duologue("export", "lhotse", tmp_path, "--out", "s3://bucket/lhotse")
+    assert ended.code == 2 and "has to be on a file system of this machine" in ended.err
+    assert "Traceback" not in ended.err

@@ -15,6 +15,7 @@ import soundfile
 import soxr
 
 from duologue.formats.headerless import SHORTEN, coding_of, read_stream
+from duologue.formats.places import is_remote, seekable
 from duologue.formats.rejects import Unusable
 from duologue.formats.sphere import is_sphere, read_header, wav_of
 
@@ -245,7 +246,7 @@ def _is_sphere(path: Path) -> bool:
 
 @contextmanager
 def _sound(path: Path, raw_rate: int | None) -> Iterator[soundfile.SoundFile]:
-    with path.open("rb") as file:
+    with seekable(path) as file:
         try:
             sound = _opened(file, path, raw_rate)
         except soundfile.LibsndfileError as error:
@@ -257,10 +258,11 @@ def _sound(path: Path, raw_rate: int | None) -> Iterator[soundfile.SoundFile]:
 
 
 def _opened(file: IO[bytes], path: Path, raw_rate: int | None) -> soundfile.SoundFile:
+    # By descriptor: given a name, libsndfile would guess by its suffix where the bytes say nothing.
+    source = file if is_remote(path) else file.fileno()
     coding = coding_of(path)
     if coding is None:
-        # By descriptor: given a name, libsndfile would guess by its suffix where the bytes say nothing.
-        return soundfile.SoundFile(file.fileno(), closefd=False)
+        return soundfile.SoundFile(source, closefd=False)
     stream = read_stream(path) if coding == SHORTEN else None
     rate = raw_rate if stream is None else stream.sample_rate or raw_rate
     if rate is None:
@@ -268,7 +270,7 @@ def _opened(file: IO[bytes], path: Path, raw_rate: int | None) -> soundfile.Soun
     if stream is not None:
         samples = io.BytesIO(stream.samples)
         return soundfile.SoundFile(samples, "r", rate, stream.channels, "PCM_16", "LITTLE", "RAW")
-    return soundfile.SoundFile(file.fileno(), "r", rate, 1, coding, "LITTLE", "RAW", closefd=False)
+    return soundfile.SoundFile(source, "r", rate, 1, coding, "LITTLE", "RAW", closefd=False)
 
 
 def _info(sound: soundfile.SoundFile, path: Path) -> AudioInfo:

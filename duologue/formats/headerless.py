@@ -11,6 +11,7 @@ from pathlib import Path
 
 import desphere_native
 
+from duologue.formats.places import seekable
 from duologue.formats.rejects import Unusable
 
 SHORTEN = "shorten"
@@ -48,7 +49,7 @@ def coding_of(path: Path) -> str | None:
     Raises:
         OSError: it cannot be opened.
     """
-    with path.open("rb") as file:
+    with seekable(path) as file:
         head = file.read(8)
     if head.startswith(_SHORTEN):
         return SHORTEN

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import desphere
 
+from duologue.formats.places import seekable
 from duologue.formats.rejects import Unusable
 
 _MAGIC = b"NIST_1A"
@@ -18,7 +19,7 @@ def is_sphere(path: Path) -> bool:
     Raises:
         OSError: it cannot be opened.
     """
-    with path.open("rb") as file:
+    with seekable(path) as file:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
@@ -29,7 +30,7 @@ def read_header(path: Path) -> desphere.SphereHeader:
         Unusable: `undecodable`: it is damaged, or the file is shorter than it says.
     """
     try:
-        with path.open("rb") as file:
+        with seekable(path) as file:
             size = int(file.read(16).split(b"\n")[1])
             file.seek(0)
             header = desphere.SphereHeader.parse(file.read(min(max(size, 0), _MAX_HEADER)))

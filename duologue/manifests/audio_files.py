@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ from duologue.errors import UserError, explained
 from duologue.formats.audio import MAX_LENGTH_DIFFERENCE_S, AudioInfo, probe
 from duologue.formats.fingerprint import fingerprint, sha256_file
 from duologue.formats.headerless import CODINGS, SHORTEN_SUFFIX
+from duologue.formats.places import is_file, place, seekable, walk
 from duologue.formats.rejects import Reject, Unusable
 from duologue.manifests.schema import AudioChannel
 from duologue.manifests.sides import PAIRS
-from duologue.manifests.sources import files_below, shown
+from duologue.manifests.sources import shown
 from duologue.manifests.transcripts import SUFFIXES as TRANSCRIPTS
 
 _DECODED = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".aiff", ".aif", ".au", ".w64", ".rf64", ".caf")
@@ -59,9 +59,9 @@ def find_audio(sources: Iterable[str]) -> list[Path]:
     """
     files: set[Path] = set()
     for source in sources:
-        path = Path(source)
+        path = place(source)
         if path.is_dir():
-            found = [file for file in files_below(path.resolve()) if file.suffix.lower() in SUFFIXES]
+            found = [file for file in walk(path.resolve()) if file.suffix.lower() in SUFFIXES]
             if not found:
                 raise UserError(
                     "the directory holds no audio file",
@@ -78,7 +78,7 @@ def find_audio(sources: Iterable[str]) -> list[Path]:
 
 def head_of(path: Path) -> tuple[int, str]:
     """Return a file's size in bytes, and the sha256 of its first 64 KiB."""
-    with path.open("rb") as file:
+    with seekable(path) as file:
         return path.stat().st_size, hashlib.sha256(file.read(_HEAD)).hexdigest()
 
 
@@ -261,12 +261,11 @@ def _grouped(files: Sequence[Path], root: Path) -> Iterator[tuple[str, list[tupl
 
     ordered = sorted(files, key=lambda path: (call_of(path), path))
     for (parent, call, _), group in itertools.groupby(ordered, call_of):
-        yield file_name(Path(parent, call), root), [(path, side_of(path)) for path in group]
+        yield file_name(place(parent) / call, root), [(path, side_of(path)) for path in group]
 
 
 def _transcript(id: str, directory: Path) -> Path | None:
     if Path(id).is_absolute() or ".." in Path(id).parts:
         return None
     paths = (directory / f"{id}{suffix}" for suffix in TRANSCRIPTS)
-    # Not Path.is_file, which raises where an id is too long for a name.
-    return next((path for path in paths if os.path.isfile(path)), None)  # noqa: PTH113
+    return next((path for path in paths if is_file(path)), None)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import sha256_file
+from duologue.formats.places import is_remote, is_url, place, seekable
 from duologue.formats.rejects import Reject, Unusable
 from duologue.manifests.audio_files import Call, check_two, file_id, find_transcripts, paired_duration, probed
 from duologue.manifests.files import Record, read_records
@@ -39,7 +41,7 @@ class Listed:
 
 def is_table(name: str) -> bool:
     """Say whether a source is a table of recordings."""
-    return Path(name).suffix.lower() in SUFFIXES and Path(name).is_file()
+    return Path(name).suffix.lower() in SUFFIXES and place(name).is_file()
 
 
 def read_table(path: Path) -> tuple[list[Listed | Reject], dict[str, Any]]:
@@ -181,6 +183,8 @@ def _value(entry: Any, name: str) -> str:
 
 
 def _path(text: str, directory: Path) -> Path:
+    if is_url(text) or is_remote(directory):
+        return (place(text) if is_url(text) else directory / text).resolve()
     path = Path(os.path.normpath(directory / text))
     return path.parent.resolve() / path.name
 
@@ -203,7 +207,7 @@ def _records(path: Path) -> Iterator[Record | Reject]:
 
 def _tsv(path: Path) -> Iterator[Record | Reject]:
     # Bytes that are not UTF-8 come through as surrogates, and cost only the row they stand in.
-    with explained(path, "reading"), path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+    with explained(path, "reading"), TextIOWrapper(seekable(path), "utf-8-sig", errors="surrogateescape") as file:
         header = file.readline().rstrip("\n").split("\t")
         for number, line in enumerate((line.rstrip("\n") for line in file), 1):
             place = f"{shown(path.name)}:{number}"

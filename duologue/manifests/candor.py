@@ -12,6 +12,7 @@ from pathlib import Path
 from duologue.errors import UserError, explained
 from duologue.formats.audio import probe
 from duologue.formats.card import Card
+from duologue.formats.places import entries, place
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Turn
 from duologue.manifests.audio_files import identity
@@ -94,8 +95,8 @@ def write_candor(
             where="--transcript",
             hint=f"Its transcripts are {', '.join(TRANSCRIPTS)}",
         )
-    top = Path(root).resolve()
-    conversations = _find(Path(root), transcript)
+    top = place(root).resolve()
+    conversations = _find(place(root), transcript)
     speakers = {}
     for each in conversations:
         try:
@@ -137,7 +138,7 @@ def _find(root: Path, transcript: str) -> list[_Conversation]:
     if not root.is_dir():
         raise UserError("there is no such directory", where=root, hint="Name the directory that holds CANDOR")
     with explained(root, "reading"):
-        directories = sorted(path for path in root.resolve().iterdir() if not path.name.startswith("."))
+        directories = sorted(path for path in entries(root.resolve()) if not path.name.startswith("."))
         found = [path for path in directories if any((path / part).exists() for part in _PARTS)]
     if not found:
         raise UserError(

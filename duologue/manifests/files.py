@@ -8,6 +8,7 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from duologue.errors import UserError, explained
+from duologue.formats.places import seekable
 from duologue.formats.rejects import Reject
 
 _LINES = {".jsonl", ".ndjson"}
@@ -85,10 +87,14 @@ def read_records(
         ) from error
 
 
-def _opened(path: Path) -> IO[bytes]:
-    if path.suffix.lower() == ".gz":
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    return path.open("rb")
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    with seekable(path) as file:
+        if path.suffix.lower() != ".gz":
+            yield file
+            return
+        with gzip.GzipFile(fileobj=file) as content:
+            yield cast(IO[bytes], content)
 
 
 def _is_lines(path: Path) -> bool:
@@ -153,7 +159,7 @@ def _is_by_id(content: Mapping[str, Any], is_dialogue: Callable[[Mapping[str, An
 def _csv(path: Path, name: str) -> Iterator[Record | Reject]:
     csv.field_size_limit(2**31 - 1)
     # Bytes that are not UTF-8 come through as surrogates, and cost only the row they stand in.
-    with io.TextIOWrapper(_opened(path), "utf-8-sig", errors="surrogateescape", newline="") as file:
+    with _opened(path) as data, io.TextIOWrapper(data, "utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = csv.reader(file, strict=True)
         header: list[str] | None = None
         number = 0
@@ -188,9 +194,9 @@ def _csv(path: Path, name: str) -> Iterator[Record | Reject]:
 
 
 def _parquet(path: Path, name: str) -> Iterator[Record | Reject]:
-    with pq.ParquetFile(path) as file:
+    with seekable(path) as file, pq.ParquetFile(file) as rows:
         number = 0
-        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
+        for batch in rows.iter_batches(batch_size=_ROWS_AT_ONCE):
             for value in batch.to_pylist():
                 yield Record(f"{name}:{number}", value)
                 number += 1

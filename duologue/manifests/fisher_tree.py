@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +10,10 @@ from typing import Any
 
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint, sha256_file
+from duologue.formats.places import common, place, walk
 from duologue.formats.sphere import is_sphere
 from duologue.manifests.audio_files import SUFFIXES, head_of
-from duologue.manifests.sources import files_below, shown
+from duologue.manifests.sources import shown
 
 _CALL = re.compile(r"fe_03_([0-9]{5})(?:\.[0-9a-z]+)*", re.IGNORECASE | re.ASCII)
 _TABLE = re.compile(r"fe_03_(?:p[0-9]_)?(calldata|filelist|pindata)\.tbl", re.IGNORECASE | re.ASCII)
@@ -67,13 +67,13 @@ def find_fisher(roots: Sequence[str]) -> Tree:
     if not roots:
         raise UserError("no directory was named", hint="Name the directories that hold the audio and the transcripts")
     for root in roots:
-        if not Path(root).is_dir():
+        if not place(root).is_dir():
             raise UserError("there is no such directory", where=root, hint="Check the path")
-    directories = [Path(root).resolve() for root in roots]
+    directories = [place(root).resolve() for root in roots]
     calls: dict[str, Call] = {}
     tables: dict[str, list[Path]] = {"calldata": [], "filelist": [], "pindata": []}
     # One root may lie in another: a file is a file once.
-    for path in sorted({path for directory in directories for path in files_below(directory)}):
+    for path in sorted({path for directory in directories for path in walk(directory)}):
         table, named = _TABLE.fullmatch(path.name), _CALL.fullmatch(path.name)
         # Anything else than a file must not be opened: a pipe would never end, a link may lead nowhere.
         if not (table or named) or _ORIGINALS in path.parts or not path.is_file():
@@ -92,7 +92,7 @@ def find_fisher(roots: Sequence[str]) -> Tree:
             where=roots[0],
             hint="Audio is called fe_03_NNNNN.sph, a transcript fe_03_NNNNN.txt, in any directory below",
         )
-    return Tree(Path(os.path.commonpath(directories)), dict(sorted(calls.items())), tables)
+    return Tree(common(directories), dict(sorted(calls.items())), tables)
 
 
 def _is_sphere(path: Path) -> bool:

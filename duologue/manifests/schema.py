@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from duologue.errors import UserError
 from duologue.formats.card import Card, Kind, is_finished, read_card, write_card
 from duologue.formats.fingerprint import sha256_file
+from duologue.formats.places import place, seekable
 from duologue.formats.publish import publishing, write_bytes
 from duologue.formats.rejects import Reject, Unusable, count_by_reason, write_rejects
 from duologue.formats.units import Turn
@@ -281,7 +282,7 @@ class Manifest:
         """
         path = self.directory / ROOT
         try:
-            return Path(json.loads(path.read_bytes())["root"])
+            return place(json.loads(path.read_bytes())["root"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"the file that says where the audio is cannot be read ({error})",
@@ -311,12 +312,12 @@ class Manifest:
             position += shard["samples"]
 
     def _rows_of(self, path: Path, start: int, stop: int) -> Iterator[Row]:
-        with pq.ParquetFile(path) as file:
+        with seekable(path) as file, pq.ParquetFile(file) as rows:
             position = 0
-            for group in range(file.num_row_groups):
-                count = file.metadata.row_group(group).num_rows
+            for group in range(rows.num_row_groups):
+                count = rows.metadata.row_group(group).num_rows
                 if position < stop and start < position + count:
-                    table = file.read_row_group(group).slice(
+                    table = rows.read_row_group(group).slice(
                         max(start - position, 0), min(stop, position + count) - max(start, position)
                     )
                     for values in table.to_pylist():

@@ -10,6 +10,7 @@ from typing import Any
 
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint, sha256_file
+from duologue.formats.places import place, walk
 from duologue.formats.rejects import Reject
 from duologue.manifests import hub
 from duologue.manifests.files import SUFFIXES, Record, is_readable, read_records
@@ -47,29 +48,11 @@ def find_sources(names: Sequence[str]) -> list[Source]:
 
 def shown(path: Path | str) -> str:
     """Return a path as text that can be written: bytes that are not UTF-8 become question marks."""
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
-def files_below(directory: Path) -> list[Path]:
-    """Return the files below a directory, sorted by path; hidden ones are left out.
-
-    Raises:
-        UserError: a directory cannot be read.
-    """
-    files = []
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    with explained(directory, "reading"):
-        for place, folders, names in os.walk(directory, onerror=refuse):
-            folders[:] = [folder for folder in folders if not folder.startswith(".")]
-            files += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(files)
+    return os.fsencode(str(path)).decode("utf-8", "replace")
 
 
 def _found(name: str) -> Iterator[Source]:
-    path = Path(name)
+    path = place(name)
     if path.is_dir():
         yield from _of_directory(path)
     elif path.exists():
@@ -100,7 +83,7 @@ def _of_directory(directory: Path) -> Iterator[Source]:
         identity = {"name": name, "sha256": _sha256_of_all(directory)}
         yield Source(name, identity, str(directory), lambda _: hub.read_saved(directory))
         return
-    files = [path for path in files_below(directory) if is_readable(path)]
+    files = [path for path in walk(directory) if is_readable(path)]
     if not files:
         raise UserError(
             "the directory holds no file of dialogues",
@@ -124,9 +107,7 @@ def _of_dataset(dataset: hub.HubName) -> Source:
 
 def _sha256_of_all(directory: Path) -> str:
     with explained(directory, "reading"):
-        return fingerprint(
-            [[shown(path.relative_to(directory)), sha256_file(path)] for path in files_below(directory)]
-        )
+        return fingerprint([[shown(path.relative_to(directory)), sha256_file(path)] for path in walk(directory)])
 
 
 def _stem(path: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from duologue.errors import UserError, explained
 from duologue.formats import seeds
+from duologue.formats.places import place
 from duologue.formats.rejects import Unusable
 from duologue.manifests.disjoint import part
 
@@ -122,7 +123,7 @@ def identity_of(by: str, shares: Splits) -> Any:
         return str(shares)
     if by == "speaker":
         return {"by": by, "shares": str(shares)}
-    return {"by": "list", "sha256": hashlib.sha256(_bytes_of_list(Path(by))).hexdigest()}
+    return {"by": "list", "sha256": hashlib.sha256(_bytes_of_list(place(by))).hexdigest()}
 
 
 def plan_splits(conversations: Iterable[tuple[str, Sequence[str]]], by: str, shares: Splits) -> SplitPlan:
@@ -145,7 +146,7 @@ def plan_splits(conversations: Iterable[tuple[str, Sequence[str]]], by: str, sha
         return SplitPlan(identity_of(by, shares), summary, shares, None)
     if by == "speaker":
         return _by_speaker(conversations, shares)
-    return _by_list(conversations, Path(by), shares)
+    return _by_list(conversations, place(by), shares)
 
 
 def _by_split(counts: Mapping[str, int]) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,6 +11,7 @@ from typing import Any
 from duologue.errors import UserError
 from duologue.formats.card import Card
 from duologue.formats.headerless import MAX_RATE
+from duologue.formats.places import common, is_file, place
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Turn
 from duologue.manifests.audio_files import Call, calls_of_files, find_audio, identity, transcripts_of_files
@@ -124,22 +124,22 @@ class _Found:
 
     def identity(self) -> dict[str, Any]:
         rows = [row for row in chain(*self.tables) if isinstance(row, Listed)]
-        listed = {path for row in rows for path, _ in row.sides if os.path.isfile(path)}  # noqa: PTH113
+        listed = {path for row in rows for path, _ in row.sides if is_file(path)}
         texts = dict.fromkeys(transcripts_of_files(self.files, self.root, self.transcripts or self.root))
         for row in rows:
             texts.update(dict.fromkeys(path for path, _ in transcripts_of_row(row, self.root, self.transcripts)))
         # A transcript that a table names may be missing: that comes to light when it is read.
-        there = [path for path in texts if os.path.isfile(path)]  # noqa: PTH113
+        there = [path for path in texts if is_file(path)]
         return identity(sorted({*self.files, *listed}), there, self.root, self.transcripts)
 
 
 def _find(sources: Sequence[str], transcripts: str | None) -> _Found:
     if not sources:
         raise UserError("no source was named", hint="Name audio files, directories of them, or tables")
-    directory = None if transcripts is None else Path(transcripts)
+    directory = None if transcripts is None else place(transcripts)
     if directory is not None and not directory.is_dir():
         raise UserError("there is no such directory", where=directory, hint="Name the directory of the transcripts")
-    tables = [read_table(Path(name)) for name in sources if is_table(name)]
+    tables = [read_table(place(name)) for name in sources if is_table(name)]
     listed = {path for rows, _ in tables for row in rows if isinstance(row, Listed) for path, _ in row.sides}
     files = [path for path in find_audio(name for name in sources if not is_table(name)) if path not in listed]
     folders = {path.parent for path in chain(files, listed)}
@@ -149,7 +149,7 @@ def _find(sources: Sequence[str], transcripts: str | None) -> _Found:
         files,
         [rows for rows, _ in tables],
         [about for _, about in tables],
-        Path(os.path.commonpath(folders)),
+        common(folders),
         None if directory is None else directory.resolve(),
     )
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from duologue.formats.card import CARD
+from duologue.formats.places import entries, is_remote
 
 
 class Neighbours:
@@ -43,14 +44,14 @@ class Neighbours:
             yield from _inside(directory)
         place = self._directory.absolute().parent
         yield from _inside(place)
-        # Not the whole machine.
-        if place.parent != Path(place.anchor):
+        # Not the whole machine; a bucket is no machine.
+        if is_remote(place) or place.parent != Path(place.anchor):
             for directory in _inside(place.parent):
                 yield from _inside(directory)
 
 
 def _inside(directory: Path) -> list[Path]:
     try:
-        return sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return [path for path in entries(directory) if path.is_dir() and not path.name.startswith(".")]
     except OSError:
         return []

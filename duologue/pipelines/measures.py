@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from duologue.errors import UserError
+from duologue.formats.places import is_remote
 from duologue.formats.publish import write_bytes
 from duologue.pipelines.engine import Measured
 from duologue.progress import say
@@ -37,7 +38,7 @@ class Measures:
         self._pipelines: list[dict[str, Any]] = []
         if path is None:
             return
-        if out is not None and path.resolve().is_relative_to(out.resolve()):
+        if out is not None and not is_remote(out) and path.resolve().is_relative_to(out.resolve()):
             raise UserError(
                 "the metrics would be inside the artefact, which holds nothing else",
                 where=path,

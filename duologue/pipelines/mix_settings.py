@@ -13,6 +13,7 @@ from duologue.formats.card import Card, read_card
 from duologue.formats.curriculum import Curriculum, curriculum
 from duologue.formats.fingerprint import fingerprint
 from duologue.formats.interleave import Level
+from duologue.formats.places import place
 from duologue.formats.sync import frames_per_chunk
 from duologue.formats.vocabulary import Vocabulary
 
@@ -35,15 +36,15 @@ class UnitSource:
             UserError: the weight is no positive number.
         """
         directory, colon, weight = text.rpartition(":")
-        if not colon or Path(text).is_dir():
-            return cls(Path(text), 1.0)
+        if not colon or place(text).is_dir():
+            return cls(place(text), 1.0)
         try:
             number = float(weight)
         except ValueError:
-            return cls(Path(text), 1.0)
+            return cls(place(text), 1.0)
         if not (0 < number < math.inf):
             raise UserError(f"the weight {weight} is not a positive number", where=text, hint="Write DIR:2")
-        return cls(Path(directory), number)
+        return cls(place(directory), number)
 
 
 @dataclass(frozen=True)

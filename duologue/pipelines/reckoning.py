@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from duologue.formats.places import is_remote
+
 ASSUMED: dict[str, float] = {
     # The embedded engine and tokenizer, seconds of two-channel speech that a worker makes in a second; measured.
     "espeak_times_real_time": 111,
@@ -86,7 +88,7 @@ def machine_warnings(about: Mapping[str, Any], out: Path | None) -> Iterator[str
             f"the run takes about {about['memory_bytes'] / 1e9:,.1f} GB of memory, this machine has "
             f"{memory / 1e9:,.1f} GB: take fewer --workers"
         )
-    if out is None:
+    if out is None or is_remote(out):
         return
     place = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
     free, needed = shutil.disk_usage(place).free, sum(about["disk_bytes"].values())

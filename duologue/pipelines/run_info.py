@@ -27,7 +27,7 @@ from apache_beam.utils.subprocess_server import JavaJarServer
 from duologue import __version__
 from duologue.pipelines.flags import check_flags, runner_of
 
-_SHARED = "every worker reads and writes them at the same absolute paths: on a file system that all machines share"
+_SHARED = "workers read and write them under the same names: in an object store, or on a file system that all share"
 _PATIENCE_S = 3.0
 
 
@@ -59,7 +59,7 @@ def run_info(workers: int = 1, flags: Sequence[str] = ()) -> dict[str, Any]:
         "workers": workers if runner is None else _asked_workers(runner, options),
         "cores": len(os.sched_getaffinity(0)),
         "gpus": gpus,
-        "files": "this machine's" if runner is None else _SHARED,
+        "files": "this machine's, or an object store's" if runner is None else _SHARED,
         "versions": {
             "duologue": __version__,
             "python": platform.python_version(),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
+from duologue.errors import explained
 from duologue.formats.audio import FlacWriter, channel_blocks
+from duologue.formats.places import at_hand
+from duologue.formats.rejects import Unusable
 from duologue.manifests.schema import Recording
 from duologue.tokenize.checks import AudioChecks, ChecksResult
 
@@ -47,7 +51,7 @@ class Take:
         """
         checks = AudioChecks() if self._check else None
         recording = self.recording
-        for block in channel_blocks(recording.sides(self._root), self._rate, recording.raw_rate):
+        for block in self._blocks():
             self.samples += block.shape[1]
             if self.flac is not None:
                 self.flac.add(block)
@@ -56,3 +60,18 @@ class Take:
             yield block
         if checks is not None:
             self.checks = checks.result(recording.turns)
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        recording = self.recording
+        with ExitStack() as stack:
+            copies: dict[Path, Path] = {}
+            sides = []
+            for path, channel in recording.sides(self._root):
+                if path not in copies:
+                    try:
+                        with explained(path, "reading"):
+                            copies[path] = stack.enter_context(at_hand(path))
+                    except FileNotFoundError as error:
+                        raise Unusable("missing_file", f"there is no file {path.name}") from error
+                sides.append((copies[path], channel))
+            yield from channel_blocks(sides, self._rate, recording.raw_rate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from duologue.errors import UserError, explained
+from duologue.formats.places import entries
 from duologue.formats.publish import refuse_foreign, sweep
 from duologue.tokenize.tokenizer import ABOUT, MODEL, QUANTIZER, VOCODER
 
@@ -18,7 +19,7 @@ def make_ready(out: Path) -> None:
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
         sweep(out)
-        names = {path.name for path in out.iterdir()}
+        names = {path.name for path in entries(out)}
     if ABOUT in names:
         raise UserError(
             "the directory holds a tokenizer already", where=out, hint="Choose another --out, or delete the directory"

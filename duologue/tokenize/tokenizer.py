@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from duologue.errors import UserError, explained
+from duologue.formats.places import place, tree_at_hand
 from duologue.formats.rejects import Unusable
 
 EMBEDDED = "embedded"
@@ -53,7 +54,7 @@ class Tokenizer(Protocol):
 
 def directory_of(name: str | Path) -> Path:
     """Return the directory of a tokenizer: of the one in the package for "embedded", else the path itself."""
-    return Path(__file__).parent / EMBEDDED if str(name) == EMBEDDED else Path(name)
+    return Path(__file__).parent / EMBEDDED if str(name) == EMBEDDED else place(name)
 
 
 def load_tokenizer(name: str | Path) -> Tokenizer:
@@ -66,7 +67,8 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
         UserError: there is none, its files are damaged, or it is of a kind this Duologue does not know.
     """
     about = read_about(name)
-    return _LOADERS[about["kind"]](directory_of(name), about)
+    with tree_at_hand(directory_of(name)) as directory:
+        return _LOADERS[about["kind"]](directory, about)
 
 
 def read_about(name: str | Path) -> dict[str, Any]:

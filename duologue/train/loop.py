@@ -37,7 +37,7 @@ from duologue.train.weights import Source, fill
 
 def train(
     recipe: Recipe,
-    data: Path | str,
+    data: Path,
     out: Path,
     *,
     init_from: Path | None = None,
@@ -113,7 +113,7 @@ class _Start:
 
 def _begin(
     recipe: Recipe,
-    data: Path | str,
+    data: Path,
     out: Path,
     init_from: Path | None,
     valid: Sequence[Path],

@@ -2,68 +2,57 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import fsspec
-
-from duologue.errors import UserError, explained
-from duologue.formats.card import CARD
+from duologue.formats.card import CARD, read_card
+from duologue.formats.places import entries, fetch, is_remote
 from duologue.formats.sequences import VOCABULARY, SequenceSet
 
-# A path cannot hold two slashes in a row: `s3://bucket/set` may come as `s3:/bucket/set`.
-_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)")
 _SHARDS_AHEAD = 2
 
 
-def open_sequences(data: Path | str, stack: ExitStack) -> SequenceSet:
+def open_sequences(data: Path, stack: ExitStack) -> SequenceSet:
     """Open a sequence set to train on.
 
     Args:
-        data: a directory, or a URL that fsspec knows, such as `s3://bucket/sequences`.
+        data: a directory, or the place of one in a store.
         stack: closes what a remote set needs: a directory for its shards, and a thread.
 
     Raises:
         UserError: there is no finished sequence set, or it cannot be reached.
     """
-    match = _URL.fullmatch(str(data))
-    if match is None:
-        return SequenceSet(Path(data))
-    url = f"{match[1]}://{match[2].rstrip('/')}"
+    if not is_remote(data):
+        return SequenceSet(data)
     directory = Path(stack.enter_context(TemporaryDirectory(prefix="duologue-")))
-    with _reached(url):
-        files, root = fsspec.core.url_to_fs(url)
-        files.get_file(f"{root}/{CARD}", str(directory / CARD))
-        (directory / VOCABULARY).mkdir()
-        for path in files.ls(f"{root}/{VOCABULARY}", detail=False):
-            files.get_file(path, str(directory / VOCABULARY / path.rpartition("/")[2]))
     pool = stack.enter_context(ThreadPoolExecutor(1, "fetcher"))
     stack.callback(pool.shutdown, cancel_futures=True)
-    return RemoteSequences(directory, url, files, root, pool)
+    return RemoteSequences(data, directory, pool)
 
 
 class RemoteSequences(SequenceSet):
     """A sequence set whose shards lie elsewhere, read from front to back.
 
     Args:
-        directory: has card and vocabulary, and gets shards for as long as they are needed.
-        url: of the set, for messages.
-        files: the file system it is on.
-        root: its directory there.
+        place: where it is.
+        directory: on this machine, gets card, vocabulary, and shards for as long as they are needed.
         pool: where shards are fetched.
 
     Attributes:
-        url: of the set.
+        place: where it is.
+
+    Raises:
+        UserError: there is no finished sequence set, or it cannot be reached.
     """
 
-    def __init__(self, directory: Path, url: str, files: Any, root: str, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, place: Path, directory: Path, pool: ThreadPoolExecutor) -> None:
+        read_card(place, "sequences")
+        fetch([place / CARD, *entries(place / VOCABULARY)], place, directory)
         super().__init__(directory)
-        self.url, self._files, self._root, self._pool = url, files, root, pool
+        self.place, self._pool = place, pool
         self._fetched: dict[int, Future[None]] = {}
 
     def bring(self, shards: Sequence[int]) -> None:
@@ -84,20 +73,4 @@ class RemoteSequences(SequenceSet):
             (self.directory / self.card.shards[shard]["name"]).unlink()
 
     def _fetch(self, shard: int) -> None:
-        name = self.card.shards[shard]["name"]
-        with _reached(f"{self.url}/{name}"):
-            self._files.get_file(f"{self._root}/{name}", str(self.directory / name))
-
-
-@contextmanager
-def _reached(url: str) -> Iterator[None]:
-    try:
-        with explained(url, "reading"):
-            yield
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(
-            f"the sequence set cannot be read ({str(error).strip() or type(error).__name__})",
-            where=url,
-            hint="Check the address and your access to it; some file systems need a package of their own, such as "
-            "s3fs or gcsfs",
-        ) from error
+        fetch([self.place / self.card.shards[shard]["name"]], self.place, self.directory)

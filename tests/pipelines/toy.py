@@ -11,6 +11,7 @@ from pathlib import Path
 
 from duologue.errors import UserError
 from duologue.formats.card import Card
+from duologue.formats.places import place
 from duologue.formats.rejects import Reject
 from duologue.pipelines.partitions import Output, prepare, run
 from duologue.pipelines.sidecars import Partition, partitions
@@ -58,4 +59,4 @@ def make(directory: Path, station: Toy, *, workers: int = 1, card: Card = CARD, 
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), Toy(float(sys.argv[2])), workers=int(sys.argv[3]))
+    make(place(sys.argv[1]), Toy(float(sys.argv[2])), workers=int(sys.argv[3]))

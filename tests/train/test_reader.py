@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from duologue.errors import UserError
+from duologue.formats.places import place
 from duologue.formats.sequences import SequenceSet
 from duologue.train.data import read_rows
 from duologue.train.loop import train
@@ -53,22 +54,21 @@ def test_an_error_comes_with_the_step_that_needs_it(stage2_set: Path, tmp_path: 
 
 
 @pytest.fixture
-def remote(stage2_set: Path) -> Iterator[str]:
+def remote(stage2_set: Path) -> Iterator[Path]:
     memory = fsspec.filesystem("memory")
     memory.put(str(stage2_set), "/bucket/stage2", recursive=True)
-    yield "memory://bucket/stage2"
+    yield place("memory://bucket/stage2")
     memory.rm("/bucket", recursive=True)
 
 
-def test_a_run_on_a_remote_set_is_the_run_on_a_local_one(remote: str, stage2_run: Path, tmp_path: Path) -> None:
-    # As a path, it has lost a slash.
-    train(recipe(), Path(remote), tmp_path / "run")
+def test_a_run_on_a_remote_set_is_the_run_on_a_local_one(remote: Path, stage2_run: Path, tmp_path: Path) -> None:
+    train(recipe(), remote, tmp_path / "run")
     losses = [[line["loss"] for line in read_metrics(run)] for run in (tmp_path / "run", stage2_run)]
     assert losses[0] == losses[1]
     assert (tmp_path / "run" / "run.json").read_bytes() == (stage2_run / "run.json").read_bytes()
 
 
-def test_only_the_shards_about_to_be_read_are_here(remote: str) -> None:
+def test_only_the_shards_about_to_be_read_are_here(remote: Path) -> None:
     with ExitStack() as stack:
         data = open_sequences(remote, stack)
         seen = []
@@ -82,19 +82,18 @@ def test_only_the_shards_about_to_be_read_are_here(remote: str) -> None:
     assert not directory.exists()
 
 
-def test_a_remote_shard_that_is_damaged_or_missing_is_named(remote: str, tmp_path: Path) -> None:
+def test_a_remote_shard_that_is_damaged_or_missing_is_named(remote: Path, tmp_path: Path) -> None:
     memory = fsspec.filesystem("memory")
     content = memory.cat("/bucket/stage2/train-00001.tar")
     memory.pipe("/bucket/stage2/train-00001.tar", content[:-1] + b"x")
     with pytest.raises(UserError, match=r"the shard is damaged: its sha256 .*\(memory://bucket"):
         train(recipe(), remote, tmp_path / "damaged")
     memory.rm("/bucket/stage2/train-00001.tar")
-    with pytest.raises(UserError, match=r"cannot be read .*memory://bucket/stage2/train-00001\.tar"):
+    with pytest.raises(UserError, match=r"no such file .*memory://bucket/stage2/train-00001\.tar"):
         train(recipe(), remote, tmp_path / "missing")
 
 
-@pytest.mark.parametrize("url", ["memory://nowhere/set", "nosuch://bucket/set"])
-def test_an_address_without_a_set_is_one_message(url: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the sequence set cannot be read"):
-        train(recipe(), url, tmp_path / "run")
+def test_an_address_without_a_set_is_one_message(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no such directory .*memory://nowhere/set"):
+        train(recipe(), place("memory://nowhere/set"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
