@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import sys
 import threading
 import time
 from base64 import b64decode, b64encode
@@ -21,9 +19,9 @@ from apache_beam.portability.api import beam_job_api_pb2, beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle, PortableRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from duologue.errors import UserError, explained
+from duologue.pipelines import local_workers
 from duologue.pipelines.flags import check_flags, runner_of
 from duologue.pipelines.refusals import refusal_of
 
@@ -81,8 +79,7 @@ def _runner(options: PipelineOptions, workers: int) -> PipelineRunner:
     # picks its engine by the transforms, downloading one of them.
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     info = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
-    command = f"{shlex.quote(sys.executable)} -m duologue.pipelines.worker"
-    processes = SubprocessSDKEnvironment.from_command_string(command_string=command) if workers > 1 else None
+    processes = local_workers.environment() if workers > 1 else None
     return fn_runner.FnApiRunner(processes, provision_info=fn_runner.ExtendedProvisionInfo(info))
 
 
