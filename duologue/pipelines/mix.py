@@ -5,6 +5,7 @@ Pointers and lengths are gathered and ordered; payloads go straight from the uni
 
 from __future__ import annotations
 
+import fcntl
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ import numpy as np
 from duologue.errors import UserError
 from duologue.formats.card import Card, read_card
 from duologue.formats.interleave import AtomicTokens
+from duologue.formats.locks import locked
 from duologue.formats.places import at_hand, listing
 from duologue.formats.pointers import PointedSamples, Pointer
 from duologue.formats.publish import publishing
@@ -253,9 +255,7 @@ def mix(
     finished = prepare(out, card, (settings.split,), (VOCABULARY, INDEX))
     if finished is not None:
         return finished
-    vocabulary.save(out / VOCABULARY)
     index = out / INDEX / card.fingerprint[:16]
-    index.mkdir(parents=True, exist_ok=True)
     f = card.config.get("frames_per_chunk", 0)
     absolute = replace(
         settings,
@@ -263,9 +263,12 @@ def mix(
     )
     shards = _unit_shards(absolute)
     work = WriteIndex(index.resolve(), absolute, (out / VOCABULARY).resolve(), f)
-    planned = _indexed(shards, work, absolute, workers, flags, measures)
-    with publishing(work.directory / PLAN) as file:
-        np.save(file, planned.pieces)
+    with locked(out, fcntl.LOCK_SH):
+        vocabulary.save(out / VOCABULARY)
+        index.mkdir(parents=True, exist_ok=True)
+        planned = _indexed(shards, work, absolute, workers, flags, measures)
+        with publishing(work.directory / PLAN) as file:
+            np.save(file, planned.pieces)
     return run(
         Mix(absolute, tuple(shards), out.resolve(), work.directory / PLAN, f),
         card,

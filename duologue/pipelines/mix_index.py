@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from duologue.errors import UserError
 from duologue.formats import seeds, sync
 from duologue.formats.interleave import AtomicTokens, interleave, spoken_sentences
+from duologue.formats.locks import locked
 from duologue.formats.places import read_all
 from duologue.formats.publish import write_bytes
 from duologue.formats.rejects import Reject
@@ -202,6 +204,11 @@ class WriteIndex:
 
     def __call__(self, shard: UnitShard) -> dict[str, int]:
         """Index one shard, and count its dialogues."""
+        # The vocabulary lies in the `--out`: whoever tidies up there waits until this is written.
+        with locked(self.vocabulary.parent, fcntl.LOCK_SH):
+            return self._write(shard)
+
+    def _write(self, shard: UnitShard) -> dict[str, int]:
         path = self.directory / shard.index_name()
         if path.exists():
             return {}
