@@ -15,7 +15,7 @@ from duologue.formats.card import Card, is_finished, read_card, write_card
 from duologue.formats.fingerprint import canonical_json
 from duologue.formats.locks import locked
 from duologue.formats.places import remove_tree
-from duologue.formats.publish import write_bytes
+from duologue.formats.publish import sweep, write_bytes
 from duologue.formats.rejects import REJECTS, Reject, count_by_reason, write_rejects
 from duologue.formats.shards import ShardWriter
 from duologue.formats.turntaking import added
@@ -81,10 +81,13 @@ class _Commit:
     inputs: int
 
     def __call__(self, partition: Partition) -> dict[str, int]:
+        path = self.directory / file_name(self.station.stems[0], partition, "json")
         with locked(self.directory, fcntl.LOCK_SH):
-            sidecar = self._write(partition)
-            content = canonical_json(asdict(sidecar))
-            write_bytes(self.directory / file_name(self.station.stems[0], partition, "json"), content)
+            # An engine that runs its tasks again comes by partitions that an earlier attempt committed.
+            sidecar = read_sidecar(path)
+            if sidecar is None:
+                sidecar = self._write(partition)
+                write_bytes(path, canonical_json(asdict(sidecar)))
         inputs = partition.stop - partition.start
         if inputs >= _INPUTS_BEFORE_STOPPING and sidecar.rejected > self.most_rejects * inputs:
             raise _too_many([sidecar], inputs, self.most_rejects, self.directory, self.station.stems[0])
@@ -190,7 +193,8 @@ def run(
         measures: where what Beam's metrics say is kept.
 
     Raises:
-        UserError: a shard could not be written, too many inputs were rejected, or a worker died.
+        UserError: a shard could not be written, too many inputs were rejected, a worker died, or somebody else does
+            not stop writing there.
     """
     stem = station.stems[0]
 
@@ -205,7 +209,8 @@ def run(
     counted = _Counted(directory, stem)
     watch = Watch(station.name, inputs, station.unit, counted())
     with locked(directory, fcntl.LOCK_SH), watched(watch, counted):
-        commit = _Commit(station, directory, card.fingerprint, max_rejects, inputs)
+        # Workers elsewhere have another working directory.
+        commit = _Commit(station, directory.resolve(), card.fingerprint, max_rejects, inputs)
         measured = for_each(commit, missing, workers=workers, flags=flags)
     (measures or Measures()).add(station.name, measured)
     sidecars = committed()
@@ -219,11 +224,14 @@ def run(
     done = [sidecars[partition.index] for partition in todo]
     card = _summed(card, done, directory, station.stems, max_rejects)
     every = [*rejects, *(reject for sidecar in done for reject in sidecar.rejects)]
-    write_rejects(directory, every)
     card = replace(card, rejects=count_by_reason(every), totals={**card.totals, **(totals or {})})
-    for name in scratch:
-        remove_tree(directory / name)
-    write_card(directory, card)
+    # Attempts that the engine gave up may be at work still; those that were killed have left what nobody swept yet.
+    with locked(directory, fcntl.LOCK_EX, _SECONDS_FOR_ORPHANS):
+        sweep(directory)
+        write_rejects(directory, every)
+        for name in scratch:
+            remove_tree(directory / name)
+        write_card(directory, card)
     return card
 
 

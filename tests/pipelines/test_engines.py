@@ -76,6 +76,14 @@ def test_a_pipeline_makes_the_same_bytes_through_a_job_server_and_is_measured(
     assert there.split("): ")[1] == here.split("): ")[1] != ""
 
 
+def test_workers_with_another_working_directory_write_where_the_launcher_meant(
+    tmp_path: Path, recordings: Path, far: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    card = tokenize(recordings, Path("units"), options=RunOptions(flags=far))
+    assert len(contents(tmp_path / "units")) > len(card.shards) > 0
+
+
 def number(item: int) -> dict[str, int]:
     return {"inputs": item, "outputs": 1}
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,6 +148,49 @@ def test_the_unfinished_run_of_other_settings_is_refused_with_both_named(tmp_pat
     with pytest.raises(UserError) as refusal:
         make(tmp_path, Toy(), card=other)
     assert CARD.fingerprint[:12] in str(refusal.value) and other.fingerprint[:12] in str(refusal.value)
+
+
+def committing(station: Toy, directory: Path) -> module._Commit:
+    return module._Commit(station, directory, CARD.fingerprint, 1.0, INPUTS)
+
+
+def test_two_attempts_at_a_partition_at_once_are_one(tmp_path: Path, unbroken: dict[str, bytes]) -> None:
+    out, meeting = tmp_path / "out", tmp_path / "meeting"
+    out.mkdir()
+    context = multiprocessing.get_context("forkserver")
+    for partition in partitions(INPUTS, SIZE)[:4]:
+        shutil.rmtree(meeting, ignore_errors=True)
+        meeting.mkdir()
+        commit = committing(Toy(meets=str(meeting)), out)
+        attempts = [context.Process(target=commit, args=(partition,)) for _ in range(2)]
+        for attempt in attempts:
+            attempt.start()
+        for attempt in attempts:
+            attempt.join()
+        assert [attempt.exitcode for attempt in attempts] == [0, 0] and len(list(meeting.iterdir())) == 2
+        names = [f"{stem}-{partition.index:05d}.{suffix}" for stem, suffix in FILES]
+        assert {name: (out / name).read_bytes() for name in names} == {name: unbroken[name] for name in names}
+    assert len(list(out.iterdir())) == 4 * len(FILES)
+    make(out, Toy())
+    assert contents(out) == unbroken
+
+
+FILES = [("units", "tar"), ("audio", "tar"), ("units", "json")]
+
+
+def test_a_partition_that_an_earlier_attempt_committed_is_counted_and_not_made_again(tmp_path: Path) -> None:
+    partition = partitions(INPUTS, SIZE)[2]
+    first = committing(Toy(), tmp_path)(partition)
+    assert committing(Toy(fails_at=partition.start), tmp_path)(partition) == first
+    assert (first["inputs"], first["outputs"], first["rejects"]) == (3, 2, 1)
+
+
+def test_what_an_attempt_left_that_died_while_the_run_went_on_is_swept(
+    tmp_path: Path, unbroken: dict[str, bytes]
+) -> None:
+    (tmp_path / "out").mkdir()
+    make(tmp_path / "out", Toy(leaves=str(tmp_path / "out" / ".tmp-0123-units-00001.tar")))
+    assert contents(tmp_path / "out") == unbroken
 
 
 def test_foreign_files_are_left_alone(tmp_path: Path) -> None:

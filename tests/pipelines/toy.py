@@ -22,16 +22,32 @@ SIZE = 3
 
 @dataclass(frozen=True)
 class Toy:
-    """Input i becomes a sample with i in it; every seventh is rejected."""
+    """Input i becomes a sample with i in it; every seventh is rejected.
+
+    Attributes:
+        seconds: an input takes.
+        fails_at: input that ends in an error.
+        dies_at: input at which the process ends.
+        meets: a directory in which two processes wait for each other before they begin.
+        leaves: a file that it leaves behind.
+    """
 
     seconds: float = 0.0
     fails_at: int = -1
     dies_at: int = -1
+    meets: str = ""
+    leaves: str = ""
     name: str = "toy"
     unit: str = "numbers"
     stems: tuple[str, ...] = ("units", "audio")
 
     def outputs(self, partition: Partition) -> Iterator[Output | Reject]:
+        if self.leaves:
+            Path(self.leaves).write_bytes(b"half")
+        if self.meets:
+            (Path(self.meets) / str(os.getpid())).touch()
+            while len(list(Path(self.meets).iterdir())) < 2:
+                time.sleep(0.001)
         for number in range(partition.start, partition.stop):
             time.sleep(self.seconds)
             if number == self.fails_at:
