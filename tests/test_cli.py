@@ -360,6 +360,7 @@ GROWING = [
     ("tokenizer", 2_000, "tokenizer fit {lab}/recordings --units 8 --out {out}"),
     ("spoken", 5_000, "synthesize {lab}/dialogues --out {out} --rows-per-shard 2"),
     ("heard", 5_000, "tokenize {lab}/recordings --out {out} --rows-per-shard 1"),
+    ("heard", 5_000, "tokenize {lab}/recordings --out {out} --rows-per-shard 1 --workers 2"),
     ("stage1", 9_000, "mix {lab}/spoken --stage 1 --out {out} --sequence-length 128 --sequences-per-shard 2"),
 ]
 
