@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 # The server imports once what every command would; its children are forked before any thread has begun.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(
     [f"duologue.{name}" for name in ("program", "pipelines.mix", "pipelines.synthesize", "pipelines.tokenize")]
 )
 _PATIENCE_S = 240
@@ -86,7 +86,7 @@ class Run:
 
     def __init__(self, arguments: Sequence[str], log: Path) -> None:
         self._log = log
-        self._process = _context.Process(target=_main, args=(list(arguments), log))
+        self._process = context.Process(target=_main, args=(list(arguments), log))
         self._process.start()
         self.began = time.monotonic()
         assert self._process.pid is not None

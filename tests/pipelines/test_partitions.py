@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import fcntl
-import multiprocessing
 import os
 import random
 import shutil
@@ -23,6 +22,7 @@ from duologue.formats.shards import read_shard
 from duologue.pipelines import partitions as module
 from duologue.pipelines.sidecars import partitions
 from tests.pipelines.comparing import contents
+from tests.pipelines.killing import context
 from tests.pipelines.toy import CARD, INPUTS, SIZE, Toy, make
 
 REPOSITORY = Path(__file__).parents[2]
@@ -157,7 +157,6 @@ def committing(station: Toy, directory: Path) -> module._Commit:
 def test_two_attempts_at_a_partition_at_once_are_one(tmp_path: Path, unbroken: dict[str, bytes]) -> None:
     out, meeting = tmp_path / "out", tmp_path / "meeting"
     out.mkdir()
-    context = multiprocessing.get_context("forkserver")
     for partition in partitions(INPUTS, SIZE)[:4]:
         shutil.rmtree(meeting, ignore_errors=True)
         meeting.mkdir()

@@ -1,0 +1,92 @@
+"""Kills at random moments.
+
+`DUOLOGUE_KILLS=200 pytest -s tests/pipelines/test_campaign.py` is the long form; `DUOLOGUE_SEED` draws other moments.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from duologue.formats.card import read_card
+from tests.pipelines.campaign import (
+    ONE_PROCESS,
+    SEVERAL_PROCESSES,
+    Campaign,
+    Tally,
+    campaigns,
+    ids_in,
+    pieces_in,
+    tree,
+)
+
+_SHORT = 6
+KILLS = int(os.environ.get("DUOLOGUE_KILLS", _SHORT))
+SEED = os.environ.get("DUOLOGUE_SEED", "0")
+LONG = pytest.mark.skipif(KILLS <= _SHORT, reason=f"DUOLOGUE_KILLS={KILLS} is the short form")
+CASES = [
+    ("synthesize", 2),
+    ("tokenize", 1),
+    ("mix", 1),
+    pytest.param("synthesize", 1, marks=LONG),
+    pytest.param("tokenize", 2, marks=LONG),
+    pytest.param("mix", 2, marks=LONG),
+]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Campaign]:
+    return campaigns(tmp_path_factory.mktemp("campaign"))
+
+
+@pytest.fixture(scope="module")
+def tally() -> Iterator[Tally]:
+    counted = Tally()
+    yield counted
+    print(f"\n{counted}")
+
+
+def test_nothing_is_lost_and_nothing_comes_twice_in_the_unbroken_runs(lab: dict[str, Campaign]) -> None:
+    for name, source in (("synthesize", "dialogues"), ("tokenize", "recordings")):
+        made = lab[name].unbroken
+        totals = read_card(made).totals
+        assert ids_in(made) == ids_in(made.parent / source)
+        assert totals["inputs"] == totals["samples"] + totals["rejects"] and totals["rejects"] > 0
+    mixed = lab["mix"].unbroken
+    pieces = pieces_in(mixed)
+    assert len(pieces) == read_card(mixed).totals["inputs"]
+    # Each piece goes on where the one before it ended; the first token of a later one is the speaker's tag again.
+    for found in pieces.values():
+        assert found[0][0] == 0
+        assert all(start + length <= after <= start + length + 1 for (start, length), (after, _) in pairwise(found))
+
+
+@pytest.mark.parametrize(("name", "workers"), CASES)
+def test_killed_at_random_moments_it_ends_with_the_bytes_of_the_unbroken_run(
+    lab: dict[str, Campaign], tally: Tally, name: str, workers: int
+) -> None:
+    kills = -(-KILLS // (3 if KILLS <= _SHORT else 6))
+    campaign = lab[name] if workers == 1 else lab[name].measured(workers=workers)
+    campaign.wage(
+        kills, ONE_PROCESS if workers == 1 else SEVERAL_PROCESSES, Random(f"{SEED} {name} {workers}"), tally
+    )
+
+
+def test_two_launchers_at_once_make_one_artefact(lab: dict[str, Campaign]) -> None:
+    for campaign in lab.values():
+        out = campaign.place / "together"
+        out.mkdir()
+        runs = [campaign.run(out) for _ in range(2)]
+        codes = [run.wait() for run in runs]
+        assert 0 in codes
+        # One that is kept waiting for too long stops.
+        assert all(
+            code == 0 or "another run is writing here" in run.said for code, run in zip(codes, runs, strict=True)
+        )
+        assert tree(out) == tree(campaign.unbroken)
+        shutil.rmtree(out)
