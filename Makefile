@@ -17,7 +17,8 @@ parity: $(READY)
 	$(BIN)/python -m pip install --quiet --editable ".[fairseq]"
 	$(BIN)/python -m pytest tests/fairseq tests/pipelines/test_export_dgslm.py
 
-# The pipelines on a real Flink cluster, on loopback. Needs Java 11 or 17 and Maven; fetches 400 MB once.
+# The pipelines on a real Flink cluster, on loopback. Needs Java 11 or 17 and Maven, which scripts/ci_packages.sh
+# installs on Debian; fetches 400 MB once.
 flink: $(READY)
 	$(BIN)/python scripts/flink_cluster.py fetch $(VENV)/flink
 	DUOLOGUE_FLINK=$(VENV)/flink $(BIN)/python -m pytest tests/flink

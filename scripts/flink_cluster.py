@@ -2,7 +2,8 @@
 
 `python scripts/flink_cluster.py fetch DIR` puts Flink and the job server there: once, over the network, with Maven.
 `python scripts/flink_cluster.py run DIR` starts all of it, prints Beam's flags for it as a line of JSON, and stops it
-when it is told to end (SIGTERM, Ctrl-C) or the process that started it is gone. Needs Java 11 or 17.
+when it is told to end (SIGTERM, Ctrl-C) or the process that started it is gone. A task manager or a worker pool that
+dies is started again, as a cluster's owner would see to it; Flink then runs its tasks again. Needs Java 11 or 17.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 
 FLINK = "apache-flink-libraries==1.19.3"
 SLOTS = 2
+ATTEMPTS = 5
 _PATIENCE_S = 180
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _OPEN = [
@@ -138,6 +140,12 @@ def run(directory: Path) -> None:
             "taskmanager.bind-host": "127.0.0.1",
             "taskmanager.numberOfTaskSlots": SLOTS,
             "taskmanager.cpu.cores": SLOTS,
+            "restart-strategy.type": "fixed-delay",
+            "restart-strategy.fixed-delay.attempts": ATTEMPTS,
+            "restart-strategy.fixed-delay.delay": "1 s",
+            # A task manager that is gone is missed after so many milliseconds.
+            "heartbeat.interval": 1000,
+            "heartbeat.timeout": 20000,
             "io.tmp.dirs": scratch,
             "blob.storage.directory": scratch,
             **{f"taskmanager.memory.{name}": size for name, size in _MEMORY.items()},
@@ -170,18 +178,21 @@ def run(directory: Path) -> None:
         # The pool starts its workers by the name `python`: it must be this one.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         processes: dict[str, subprocess.Popen[bytes]] = {}
-        for name, command in commands.items():
-            log = stack.enter_context((scratch / f"{name}.log").open("wb"))
-            process = subprocess.Popen(
-                command,
+        logs = {name: stack.enter_context((scratch / f"{name}.log").open("wb")) for name in commands}
+
+        def start(name: str) -> None:
+            processes[name] = subprocess.Popen(
+                commands[name],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=logs[name],
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PATH": path},
                 preexec_fn=_die_with_parent,
             )
-            processes[name] = process
-            stack.callback(_stop, process)
+            stack.callback(_stop, processes[name])
+
+        for name in commands:
+            start(name)
         _wait_for("task-manager", lambda: _slots(rest) == SLOTS, processes, scratch)
         for name, port in (("job-server", job), ("worker-pool", pool)):
             _wait_for(name, partial(_answers, port), processes, scratch)
@@ -196,7 +207,10 @@ def run(directory: Path) -> None:
         about = {"flags": flags, "processes": {name: process.pid for name, process in processes.items()}}
         print(json.dumps({**about, "directory": str(scratch)}), flush=True)
         while True:
-            signal.pause()
+            time.sleep(0.2)
+            for name in ("task-manager", "worker-pool"):
+                if processes[name].poll() is not None:
+                    start(name)
 
 
 def _end(number: int, _: object) -> None:

@@ -1,0 +1,61 @@
+"""Kills on a real cluster: of its task manager, of the pool's workers, of the launcher.
+
+`DUOLOGUE_KILLS=30` makes it so many instead of a few; `DUOLOGUE_SEED` draws other moments.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from tests.flink.conftest import starting
+from tests.pipelines.campaign import Campaign, Tally, Victims, campaigns
+from tests.pipelines.killing import children, command_of
+
+KILLS = int(os.environ.get("DUOLOGUE_KILLS", "6"))
+SEED = os.environ.get("DUOLOGUE_SEED", "0")
+NAMES = ("synthesize", "tokenize", "mix")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Campaign]:
+    return campaigns(tmp_path_factory.mktemp("campaign"))
+
+
+@pytest.fixture(scope="module")
+def tally() -> Iterator[Tally]:
+    counted = Tally()
+    yield counted
+    print(f"\n{counted}")
+
+
+@pytest.fixture(scope="module")
+def victims() -> Iterator[tuple[list[str], Victims]]:
+    """Beam's flags for a cluster of its own, and who can be killed there."""
+    process, about = starting()
+
+    def found(command: bytes) -> list[int]:
+        return [pid for pid in children(process.pid) if any(command in word for word in command_of(pid))]
+
+    yield (
+        about["flags"],
+        {
+            "task manager": lambda run: found(b"TaskManagerRunner"),
+            "pool's worker": lambda run: [pid for pool in found(b"worker_pool_main") for pid in children(pool)],
+            "launcher": lambda run: [run.pid],
+        },
+    )
+    process.terminate()
+    process.wait(90)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_at_random_moments_it_ends_on_a_cluster_with_the_bytes_of_the_unbroken_run(
+    lab: dict[str, Campaign], tally: Tally, victims: tuple[list[str], Victims], name: str
+) -> None:
+    flags, whom = victims
+    campaign = lab[name].measured(flags)
+    campaign.wage(-(-KILLS // len(NAMES)), whom, Random(f"{SEED} {name}"), tally)
