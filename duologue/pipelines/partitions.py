@@ -21,7 +21,7 @@ from duologue.formats.shards import ShardWriter
 from duologue.formats.turntaking import added
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.measures import Measures, counts
-from duologue.pipelines.sidecars import Partition, Sidecar, file_name, find_commits
+from duologue.pipelines.sidecars import Partition, Sidecar, file_name, find_commits, read_sidecar
 from duologue.progress import Watch, watched
 
 _SECONDS_FOR_ORPHANS = 60

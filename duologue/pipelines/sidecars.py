@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from duologue.formats.places import listing, read_all
+from duologue.formats.places import is_file, listing, read_all
 from duologue.formats.rejects import Reject
 
 NUMBERED = re.compile(r"(units|audio|train|valid|test)-(\d{5,})\.(tar|json)")
@@ -95,13 +95,27 @@ def find_commits(directory: Path, stem: str | None = None, but: Container[str] =
         match = NUMBERED.fullmatch(name)
         if match and match[3] == "json" and stem in (None, match[1]) and name not in but:
             names.append(name)
+    sizes = {shard: one.bytes for shard, one in held.items()}
     found = []
     for name, data in zip(names, read_all([directory / name for name in names]), strict=True):
-        sidecar = None if data is None else parse_sidecar(data)
-        sizes = {} if sidecar is None else {shard["name"]: shard["bytes"] for shard in sidecar.shards.values()}
-        whole = all(shard in held and held[shard].bytes == size for shard, size in sizes.items())
-        found.append(Commit(directory / name, held[name].modified, sidecar if whole else None))
+        sidecar = None if data is None else _whole(parse_sidecar(data), sizes)
+        found.append(Commit(directory / name, held[name].modified, sidecar))
     return found
+
+
+def read_sidecar(path: Path) -> Sidecar | None:
+    """Read a sidecar, or None where there is none, it is damaged, or a shard that it names is not there in full."""
+    (data,) = read_all([path])
+    sidecar = None if data is None else parse_sidecar(data)
+    if sidecar is None:
+        return None
+    shards = [path.parent / shard["name"] for shard in sidecar.shards.values()]
+    return _whole(sidecar, {shard.name: shard.stat().st_size for shard in shards if is_file(shard)})
+
+
+def _whole(sidecar: Sidecar | None, sizes: Mapping[str, int]) -> Sidecar | None:
+    shards = () if sidecar is None else sidecar.shards.values()
+    return sidecar if all(sizes.get(shard["name"]) == shard["bytes"] for shard in shards) else None
 
 
 def parse_sidecar(data: bytes) -> Sidecar | None:
