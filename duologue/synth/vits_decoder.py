@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from TTS.vocoder.models.hifigan_generator import LRELU_SLOPE, HifiganGenerator, ResBlock1
 
+from duologue.synth.minimal_filtering import MinimalFilter, suits
+
 # What torch's `leaky_relu` has by default, and the last layer takes.
 _LAST_SLOPE = 0.01
 
@@ -31,8 +33,8 @@ class Decoder:
     """
 
     def __init__(self, generator: HifiganGenerator, device: torch.device, dtype: torch.dtype) -> None:
-        def conv(layer: nn.Conv1d) -> _Conv:
-            return _Conv(layer, device, dtype)
+        def conv(layer: nn.Conv1d) -> _Conv | MinimalFilter:
+            return MinimalFilter(layer) if suits(layer, device, dtype) else _Conv(layer, device, dtype)
 
         self._first, self._last = conv(generator.conv_pre), conv(generator.conv_post)
         self._voice = conv(generator.cond_layer)
@@ -108,7 +110,9 @@ def _wide(x: torch.Tensor) -> torch.Tensor:
     return x.unsqueeze(2)
 
 
-def _fused(x: torch.Tensor, blocks: Sequence[Sequence[Sequence[_Conv]]], lengths: Sequence[int]) -> torch.Tensor:
+def _fused(
+    x: torch.Tensor, blocks: Sequence[Sequence[Sequence[_Conv | MinimalFilter]]], lengths: Sequence[int]
+) -> torch.Tensor:
     """Return the mean of what the residual blocks of a level make of `x`."""
     total = None
     for block in blocks:
