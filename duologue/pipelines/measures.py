@@ -56,7 +56,13 @@ class Measures:
             numbers["audio_s"] = numbers.pop("audio_ms") / 1000
         seconds = {**measured.seconds, "mean": round(measured.seconds["sum"] / measured.items, 3)}
         self._pipelines.append(
-            {"name": name, "partitions": measured.items, **numbers, "seconds_per_partition": seconds}
+            {
+                "name": name,
+                "partitions": measured.items,
+                **numbers,
+                "seconds_per_partition": seconds,
+                "wall_s": measured.wall_s,
+            }
         )
         amounts = ", ".join(f"{value:,} {_SAID.get(key, key)}" for key, value in numbers.items())
         say(
