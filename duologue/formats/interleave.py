@@ -13,7 +13,7 @@ import numpy as np
 
 from duologue.formats.sync import FIRST_UNIT
 from duologue.formats.units import Sentence, UnitSample
-from duologue.formats.vocabulary import Vocabulary
+from duologue.formats.vocabulary import TAGS, Vocabulary
 
 Level = Literal["sentence", "turn"]
 
@@ -37,7 +37,9 @@ class AtomicTokens:
 
 def novel(units: np.ndarray) -> np.ndarray:
     """Return units (int `[n]`) without those that repeat the one before; the first one stays."""
-    return units[np.flatnonzero(np.diff(units, prepend=-1))]
+    differs = np.ones(len(units), bool)
+    np.not_equal(units[1:], units[:-1], out=differs[1:])
+    return units[differs]
 
 
 def spoken_sentences(
@@ -83,16 +85,16 @@ def interleave(sample: UnitSample, speech: np.ndarray, vocabulary: Vocabulary) -
     texts = [
         sentence.text if changes[i] or speech[i - 1] else f" {sentence.text}" for i, sentence in enumerate(sentences)
     ]
+    tags, rows = vocabulary.from_stream(np.arange(TAGS)), vocabulary.from_stream(sample.units + np.int64(FIRST_UNIT))
     encoded = iter(vocabulary.encode_text([text for text, spoken in zip(texts, speech, strict=True) if not spoken]))
     atoms = []
     for sentence, change, spoken in zip(sentences, changes, speech, strict=True):
         if spoken:
             frames = slice(sentence.first_frame, sentence.first_frame + sentence.frames)
-            body = vocabulary.from_stream(novel(sample.units[sentence.channel, frames]) + FIRST_UNIT)
+            body = novel(rows[sentence.channel, frames])
         else:
             body = next(encoded)
-        tag = vocabulary.from_stream(np.array([sentence.channel] if change else [], np.int64))
-        atoms.append(np.concatenate([tag, body]))
+        atoms.append(np.concatenate([tags[sentence.channel, None], body]) if change else body)
     return AtomicTokens(
         tokens=np.concatenate(atoms) if atoms else np.zeros(0, np.uint32),
         lengths=np.array([len(atom) for atom in atoms], np.int64),
