@@ -29,7 +29,7 @@ from duologue.formats.units import UnitSample
 from duologue.formats.vocabulary import Vocabulary
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.measures import Measures
-from duologue.pipelines.mix_index import STATION, UnitShard, WriteIndex, read_sample, write_as_tokens
+from duologue.pipelines.mix_index import STATION, UnitShard, WriteIndex, read_sample, vocabulary_of, write_as_tokens
 from duologue.pipelines.mix_plan import INDEX, PLAN, Plan, plan
 from duologue.pipelines.mix_settings import MixSettings, check
 from duologue.pipelines.partitions import Output, prepare, run
@@ -56,11 +56,6 @@ def _pieces_of(path: Path) -> np.ndarray:
         return np.load(here, mmap_mode="r")
 
 
-@lru_cache(maxsize=1)
-def _vocabulary_of(directory: Path) -> Vocabulary:
-    return Vocabulary.load(directory)
-
-
 @dataclass(frozen=True)
 class Mix:
     """The station: sequences of a plan, each put together from its pieces."""
@@ -80,7 +75,7 @@ class Mix:
 
     def outputs(self, partition: Partition) -> Iterator[Output | Reject]:
         """Yield the sequences of a shard."""
-        vocabulary = _vocabulary_of(self.directory / VOCABULARY)
+        vocabulary = vocabulary_of(self.directory / VOCABULARY, self.settings)
         pieces = _pieces_of(self.plan)
         bounds = np.searchsorted(pieces["sequence"], np.arange(partition.start, partition.stop + 1))
         mine = np.array(pieces[bounds[0] : bounds[-1]])
@@ -118,7 +113,7 @@ class Mix:
         for is_next in is_new:
             if is_next:
                 piece, pointer, sample = next(read)
-                dialogue = read_sample(sample, pointer.path)
+                dialogue = read_sample(sample, pointer.path, sentences=not self.settings.synchronous)
                 visit = int(piece["epoch"]), int(piece["copy"])
                 asked = float(piece["asked"])
                 tokens, _ = write_as_tokens(dialogue, visit, asked, self.settings, vocabulary, self.f)

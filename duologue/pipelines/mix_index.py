@@ -6,6 +6,7 @@ import fcntl
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -78,14 +79,19 @@ class ShardIndex:
     rejects: tuple[Reject, ...]
 
 
-def read_sample(sample: Sample, path: Path) -> UnitSample:
-    """Return the dialogue in a sample of a unit shard.
+def read_sample(sample: Sample, path: Path, *, sentences: bool = True) -> UnitSample:
+    """Return the dialogue in a sample of a unit shard, without its turns.
+
+    Args:
+        sample: of the shard.
+        path: of the shard, for messages.
+        sentences: give the dialogue its sentences; only stage 1 needs them.
 
     Raises:
         UserError: the sample is damaged.
     """
     try:
-        return unit_sample(sample.members)
+        return unit_sample(sample.members, turns=False, sentences=sentences)
     except ValueError as error:
         raise UserError(
             f"sample {sample.key} is damaged: {error}",
@@ -153,7 +159,7 @@ def index_shard(shard: UnitShard, settings: MixSettings, vocabulary: Vocabulary,
     atoms = 0
     shares = None if settings.synchronous else settings.shares()
     for sample in read_shard(shard.path):
-        dialogue = read_sample(sample, shard.path)
+        dialogue = read_sample(sample, shard.path, sentences=not settings.synchronous)
         if dialogue.split != settings.split:
             others.append(seeds.integer(dialogue.source, dialogue.id))
             continue
@@ -193,6 +199,17 @@ def index_shard(shard: UnitShard, settings: MixSettings, vocabulary: Vocabulary,
     )
 
 
+@lru_cache(maxsize=1)
+def vocabulary_of(directory: Path, settings: MixSettings) -> Vocabulary:
+    """Load the vocabulary of a mix once for a process: a large one takes a second.
+
+    Args:
+        directory: where it is.
+        settings: of the mix; the next one in the same place may have another vocabulary.
+    """
+    return Vocabulary.load(directory)
+
+
 @dataclass(frozen=True)
 class WriteIndex:
     """Indexes a unit shard into a file of `directory`, unless it is there."""
@@ -212,7 +229,7 @@ class WriteIndex:
         path = self.directory / shard.index_name()
         if path.exists():
             return {}
-        index = index_shard(shard, self.settings, Vocabulary.load(self.vocabulary), self.f)
+        index = index_shard(shard, self.settings, vocabulary_of(self.vocabulary, self.settings), self.f)
         buffer = io.BytesIO()
         rejects = [[reject.id, reject.station, reject.reason, reject.message] for reject in index.rejects]
         np.savez(
