@@ -30,7 +30,7 @@ from duologue.formats.vocabulary import Vocabulary
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.measures import Measures
 from duologue.pipelines.mix_index import STATION, UnitShard, WriteIndex, read_sample, vocabulary_of, write_as_tokens
-from duologue.pipelines.mix_plan import INDEX, PLAN, Plan, plan
+from duologue.pipelines.mix_plan import INDEX, PLAN, Plan, pieces_between, plan
 from duologue.pipelines.mix_settings import MixSettings, check
 from duologue.pipelines.partitions import Output, prepare, run
 from duologue.pipelines.sidecars import Partition, partitions
@@ -76,17 +76,15 @@ class Mix:
     def outputs(self, partition: Partition) -> Iterator[Output | Reject]:
         """Yield the sequences of a shard."""
         vocabulary = vocabulary_of(self.directory / VOCABULARY, self.settings)
-        pieces = _pieces_of(self.plan)
+        pieces = pieces_between(_pieces_of(self.plan), partition.start, partition.stop)
         bounds = np.searchsorted(pieces["sequence"], np.arange(partition.start, partition.stop + 1))
-        mine = np.array(pieces[bounds[0] : bounds[-1]])
         with PointedSamples() as samples:
-            dialogues = self._dialogues(mine, samples, vocabulary)
-            for sequence, first, last in zip(
-                range(partition.start, partition.stop), bounds - bounds[0], bounds[1:] - bounds[0], strict=False
-            ):
+            dialogues = self._dialogues(pieces, samples, vocabulary)
+            numbers = range(partition.start, partition.stop)
+            for sequence, first, last in zip(numbers, bounds[:-1], bounds[1:], strict=True):
                 tokens = np.full(self.settings.sequence_length, vocabulary.pad_id, np.uint32)
                 documents, licences = [], set()
-                for piece, (dialogue, written) in zip(mine[first:last], dialogues, strict=False):
+                for piece, (dialogue, written) in zip(pieces[first:last], dialogues, strict=False):
                     body = _cut(written, piece, vocabulary)
                     document = _document(dialogue, piece, len(body))
                     tokens[document.offset : document.offset + document.length] = body
