@@ -1,15 +1,20 @@
-"""What the benchmarks share: taking turns, medians, and what machine it was."""
+"""What the benchmarks share: taking turns, medians, a command's time and memory, and what machine it was."""
 
 from __future__ import annotations
 
 import os
 import platform
 import statistics
+import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
@@ -38,6 +43,82 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], runs: int) -> tuple[dict
             results[name] = call()
             times[name].append(time.perf_counter() - begin)
     return {name: statistics.median(values) for name, values in times.items()}, results
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has run, with all processes it started.
+
+    Attributes:
+        seconds: from its start to its end.
+        cpu_seconds: of all its processes that it waited for.
+        peak_bytes: the most memory they had together at a time.
+        output: what it wrote to standard output.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    output: str
+
+
+def ran(command: Sequence[str]) -> Ran:
+    """Run a command, and look from outside at its time and memory (Linux only).
+
+    Memory is what its processes have resident, where pages they share count once: looked at ten times a second, and
+    at least the exact peak of the largest of them.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    highest = 0
+    ended = threading.Event()
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def look() -> None:
+        nonlocal highest
+        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+            highest = max(highest, sum(_resident_bytes(each) for each in _family(process.pid)))
+
+    said: list[str] = []
+    assert process.stdout is not None and process.stderr is not None
+    errors = process.stderr
+    threads = [threading.Thread(target=look), threading.Thread(target=lambda: said.append(errors.read()))]
+    for thread in threads:
+        thread.start()
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{said[0]}")
+    return Ran(seconds, usage.ru_utime + usage.ru_stime, max(highest, 1024 * usage.ru_maxrss), output)
+
+
+def _family(pid: int) -> Iterator[int]:
+    """Yield a process and what it started, and what those started; those that ended meanwhile are left out."""
+    yield pid
+    try:
+        children = [
+            each for path in Path(f"/proc/{pid}/task").glob("*/children") for each in path.read_text().split()
+        ]
+    except OSError:
+        return
+    for child in children:
+        yield from _family(int(child))
+
+
+def _resident_bytes(pid: int) -> int:
+    """Return the memory of a process, its share of pages that others have too; 0 where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def processor() -> str:
