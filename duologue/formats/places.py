@@ -8,6 +8,7 @@ question to it costs a round trip.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -88,12 +89,9 @@ def is_file(path: Path) -> bool:
 
 def entries(directory: Path) -> list[Path]:
     """Return what is in a directory, sorted; nothing where a store has nothing under its name."""
-    try:
-        return sorted(directory.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        if is_remote(directory):
-            return []
-        raise
+    if is_remote(directory):
+        return sorted(directory / _name(row) for row in _rows(directory))
+    return sorted(directory.iterdir())
 
 
 @dataclass(frozen=True)
@@ -110,16 +108,25 @@ def listing(directory: Path) -> dict[str, Held]:
         return dict(_local_files(directory))
     from upath._stat import UPathStatResult
 
+    return {
+        _name(row): Held(int(row["size"] or 0), UPathStatResult.from_info(row).st_mtime)
+        for row in _rows(directory)
+        if row["type"] == "file"
+    }
+
+
+def _rows(directory: Path) -> list[dict[str, Any]]:
+    """Return what a store lists in a directory, without the empty object that some programs put there to mark it."""
     try:
         with explained(directory, "reading"):
             rows = _files(directory).ls(_key(directory), detail=True)
-    except FileNotFoundError:
-        return {}
-    return {
-        row["name"].rpartition("/")[2]: Held(int(row["size"] or 0), UPathStatResult.from_info(row).st_mtime)
-        for row in rows
-        if row["type"] == "file"
-    }
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [row for row in rows if row["name"].strip("/") != _key(directory).strip("/")]
+
+
+def _name(row: dict[str, Any]) -> str:
+    return str(row["name"].rstrip("/").rpartition("/")[2])
 
 
 def _local_files(directory: Path) -> Iterator[tuple[str, Held]]:
@@ -142,7 +149,8 @@ def walk(directory: Path) -> list[Path]:
         if is_remote(directory):
             below = len(_key(directory)) + 1
             names = [name[below:] for name in _files(directory).find(_key(directory))]
-            shown = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+            # A name that ends in a slash marks a directory.
+            shown = [name for name in names if not re.search(r"(^|/)(\.|$)", name)]
             return sorted(directory / name for name in shown)
 
         def refuse(error: OSError) -> None:

@@ -80,6 +80,21 @@ def test_nothing_is_in_a_directory_of_a_store_that_was_only_made(bucket):
     assert entries(directory) == [] and listing(directory) == {}
 
 
+def test_markers_that_consoles_leave_for_directories_are_no_files(bucket):
+    import boto3
+
+    name = bucket.removeprefix("s3://")
+    for key in ("data/", "data/deep/"):
+        boto3.client("s3").put_object(Bucket=name, Key=key, Body=b"")
+    root = place(f"{bucket}/data")
+    write_bytes(root / "deep" / "a", b"1")
+    assert [path.name for path in entries(root)] == ["deep"] and listing(root) == {}
+    assert [path.name for path in entries(root / "deep")] == ["a"] and list(listing(root / "deep")) == ["a"]
+    assert [path.relative_to(root).as_posix() for path in walk(root)] == ["deep/a"]
+    remove_tree(root)
+    assert entries(root) == []
+
+
 def test_files_are_read_together_in_order_and_missing_ones_are_none(root):
     paths = [root / f"{number:03d}" for number in range(300)]
     for number in (0, 130, 299):
