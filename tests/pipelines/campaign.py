@@ -32,6 +32,7 @@ from tests.pipelines.killing import Happenings, Run, kill, wait_until_gone
 _DIALOGUES, _TURNS, _CALLS = 12, 4, 16
 _KILLS_BEFORE_THE_END = 4
 _CODE = "```python\nprint('hello')\nfor i in range(3):\n    print(i)\n```"
+_SIDECARS = "[a-z]*-*.json"
 _SIZES = {
     "synthesize": ["--rows-per-shard", "1"],
     "tokenize": ["--rows-per-shard", "1"],
@@ -137,10 +138,9 @@ class Campaign:
         """Draw one by the clock, between start and end, or, more often, among what is left to happen to files."""
         if draw.random() < 0.3:
             return Moment(self.seconds * draw.random())
-        every, done = (len(list(place.glob("*-*.json"))) for place in (self.unbroken, out))
-        return Moment(
-            0.003 * draw.random(), 1 + draw.randrange(round(self.events * (1 + every - done) / (1 + every)))
-        )
+        every, done = (len(list(place.glob(_SIDECARS))) for place in (self.unbroken, out))
+        left = round(self.events * (1 + every - done) / (1 + every))
+        return Moment(0.003 * draw.random(), 1 + draw.randrange(max(left, 4)))
 
     def wage(self, kills: int, victims: Victims, draw: Random, tally: Tally) -> None:
         """Kill it so often, in as many directories as that takes, and compare every end.
