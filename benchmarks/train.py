@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import multiprocessing
 import os
 import statistics
@@ -29,19 +28,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import talks
 import torch
 import trainers
 from measuring import machine
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from duologue.formats import seeds
 from duologue.formats.card import Card, write_card
-from duologue.formats.packing import pack
-from duologue.formats.sequences import Document, PackedSequence, SequenceSet
+from duologue.formats.sequences import SequenceSet
 from duologue.formats.shards import ShardWriter
-from duologue.formats.sync import encode
 from duologue.formats.vocabulary import Vocabulary
 from duologue.train.flops import flops_per_token, peak_flops
 from duologue.train.llama import config_of
@@ -53,25 +49,8 @@ MODELS = {
     "llama-8b": ModelSizes(hidden_size=4096, layers=32, heads=32, kv_heads=8, intermediate_size=14336),
 }
 TEXT_TOKENS = {"llama": 128_256, "small": 256}
-UNITS = 501
-HZ, CHUNK_MS = 25, 160
 # Steps of which the losses are compared.
 COMPARED = 3
-
-
-def dialogue(number: int) -> np.ndarray:
-    """Return the stream of a dialogue, int32 `[tokens]`: a minute or so in which two speakers take turns."""
-    draw = seeds.generator(0, "dialogue", number)
-    frames = round(HZ * float(draw.lognormal(math.log(60), 0.5))) + HZ
-    units = np.zeros((2, frames), np.int16)
-    begin = channel = 0
-    while begin < frames:
-        turn = units[channel, begin : begin + 1 + int(draw.gamma(2, 1.5 * HZ))]
-        # A unit of speech lasts one to three frames.
-        spoken = draw.integers(1, UNITS, len(turn)).repeat(draw.integers(1, 4, len(turn)))
-        turn[:] = spoken[: len(turn)]
-        begin, channel = begin + len(turn), 1 - channel
-    return encode(units, HZ * CHUNK_MS // 1000)
 
 
 def write_data(directory: Path, text_tokens: int, length: int, sequences: int) -> SequenceSet:
@@ -79,31 +58,16 @@ def write_data(directory: Path, text_tokens: int, length: int, sequences: int) -
     directory.mkdir()
     words = {f"w{number}": number for number in range(text_tokens)}
     vocabulary = Vocabulary.from_tokenizer(
-        Tokenizer(WordLevel(words, "w0")), UNITS, name=f"{text_tokens} words", pad_id=0, config={}
+        Tokenizer(WordLevel(words, "w0")), talks.UNITS, name=f"{text_tokens} words", pad_id=0, config={}
     )
     vocabulary.save(directory / "vocabulary")
-    streams: list[np.ndarray] = []
-    while sum(map(len, streams)) < (sequences + 1) * length:
-        streams.append(dialogue(len(streams)))
-    # Chunks begin with a tag of the first speaker.
-    chunks = [np.diff(np.append(np.flatnonzero(stream == 0), len(stream))) for stream in streams]
-    tokens = np.full((sequences, length), vocabulary.pad_id, np.uint32)
-    documents: list[list[Document]] = [[] for _ in range(sequences)]
-    for piece in pack(((of, np.ones(len(of), bool)) for of in chunks), length, cut_atoms=False):
-        if piece.sequence == sequences:
-            break
-        part = vocabulary.from_stream(streams[piece.dialogue][piece.start : piece.stop])
-        tokens[piece.sequence, piece.offset : piece.offset + piece.length] = part
-        documents[piece.sequence].append(
-            Document(str(piece.dialogue), piece.offset, piece.length, piece.start, 0.0, None, 1.0, "benchmark")
-        )
     with ShardWriter(directory / "train-00000.tar") as writer:
-        for index in range(sequences):
-            writer.add(f"{index:09d}", PackedSequence(tokens[index], tuple(documents[index])).members())
+        for index, sequence in enumerate(talks.sequences(vocabulary, length, sequences)):
+            writer.add(f"{index:09d}", sequence.members())
     assert writer.info is not None
-    config = {"stage": 2, "sequence_length": length, "chunk_ms": CHUNK_MS, "sequences": sequences}
+    config = {"stage": 2, "sequence_length": length, "chunk_ms": talks.CHUNK_MS, "sequences": sequences}
     shards = [{"name": writer.info.name, "samples": sequences, "sha256": writer.info.sha256}]
-    tokenizer = {"name": "benchmark", "units": UNITS}
+    tokenizer = {"name": "benchmark", "units": talks.UNITS}
     write_card(
         directory,
         Card("sequences", config, tokenizer=tokenizer, vocabulary=vocabulary.identity, shards=shards),
