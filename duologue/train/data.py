@@ -47,16 +47,18 @@ def collate(sequences: Sequence[PackedSequence]) -> Batch:
     Raises:
         ValueError: a document reaches beyond its sequence, or into the one before it.
     """
-    tokens = np.stack([sequence.tokens for sequence in sequences]).astype(np.int64)
+    tokens = np.empty((len(sequences), len(sequences[0].tokens)), np.int64)
     positions, segments = np.zeros_like(tokens), np.zeros_like(tokens)
     targets = np.full_like(tokens, IGNORED)
+    places = np.arange(tokens.shape[1])
     for row, sequence in enumerate(sequences):
+        tokens[row] = sequence.tokens
         free = 0
         for number, document in enumerate(sequence.documents, start=1):
             begin, end = document.offset, document.offset + document.length
             if not free <= begin < end <= tokens.shape[1]:
                 raise ValueError(f"the document {document.id} lies at {begin} to {end} of {tokens.shape[1]}")
-            positions[row, begin:end] = np.arange(document.length)
+            positions[row, begin:end] = places[: document.length]
             segments[row, begin:end] = number
             targets[row, begin : end - 1] = tokens[row, begin + 1 : end]
             free = end
