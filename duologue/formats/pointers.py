@@ -13,7 +13,8 @@ from typing import IO
 
 from duologue.errors import UserError
 from duologue.formats.places import is_remote, read_ranges
-from duologue.formats.shards import BLOCK, Sample, opened, read_sample
+from duologue.formats.shards import Sample, opened, read_sample
+from duologue.formats.ustar import BLOCK
 
 # Files that are open at once: a process may have 1,024 on most systems, and a mix touches any number of shards.
 _MOST_OPEN = 256

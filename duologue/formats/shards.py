@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -18,9 +20,12 @@ import numpy as np
 from duologue.errors import UserError, explained
 from duologue.formats.places import seekable
 from duologue.formats.publish import publishing
+from duologue.formats.ustar import BLOCK, header_of, name_and_size
 
-BLOCK = 512
-"""Bytes of a block of a tar: headers are one, and members are filled up to whole ones."""
+_NOTHING = bytes(BLOCK)
+# A shard ends with two blocks of zeros, and with more of them to whole records.
+_END, _RECORD = 2 * BLOCK, 20 * BLOCK
+_WRITTEN_AT_ONCE, _READ_AT_ONCE = 1 << 18, 1 << 16
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
@@ -50,23 +55,6 @@ class ShardInfo:
     sha256: str
 
 
-class _Hashing:
-    """A write-only file that keeps count and hash of what passes through it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        self.size += len(data)
-        return self._file.write(data)
-
-    def tell(self) -> int:
-        return self.size
-
-
 class ShardWriter:
     """Write one shard; use as a context manager. The file appears under its name when the block ends well.
 
@@ -78,12 +66,14 @@ class ShardWriter:
         self._path = path
         self._publishing: AbstractContextManager[IO[bytes]] = publishing(path)
         self._keys: set[str] = set()
+        self._sha256 = hashlib.sha256()
+        self._size = 0
+        self._waiting: list[bytes] = []
+        self._written = 0
         self.info: ShardInfo | None = None
 
     def __enter__(self) -> ShardWriter:
-        self._hashing = _Hashing(self._publishing.__enter__())
-        # Mode "w" seeks back to nothing here: it only asks tell() for the size of the end padding.
-        self._tar = tarfile.open(fileobj=self._hashing, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[call-overload]
+        self._file = self._publishing.__enter__()
         return self
 
     def __exit__(
@@ -91,15 +81,15 @@ class ShardWriter:
     ) -> None:
         if kind is None:
             try:
-                self._tar.close()
+                self._put(bytes(_END))
+                self._put(bytes(-self._size % _RECORD))
+                self._write_waiting()
             except BaseException as failure:
                 self._publishing.__exit__(type(failure), failure, failure.__traceback__)
                 raise
         self._publishing.__exit__(kind, error, trace)
         if kind is None:
-            self.info = ShardInfo(
-                self._path.name, len(self._keys), self._hashing.size, self._hashing.sha256.hexdigest()
-            )
+            self.info = ShardInfo(self._path.name, len(self._keys), self._size, self._sha256.hexdigest())
 
     def add(self, key: str, members: Mapping[str, bytes]) -> None:
         """Append a sample.
@@ -109,15 +99,36 @@ class ShardWriter:
             members: extension to content, such as {"units.npy": ..., "json": ...}; written side by side.
 
         Raises:
-            ValueError: the key was used before in this shard, or holds a dot or slash.
+            ValueError: the key was used before in this shard, or holds a dot or slash; or a member's name or content
+                is longer than USTAR can hold.
         """
         if key in self._keys or not _PLAIN_KEY.fullmatch(key):
             raise ValueError(f"key {key!r} is not usable in {self._path.name}: repeated, or not a plain name")
         self._keys.add(key)
         for extension, data in members.items():
-            info = tarfile.TarInfo(f"{key}.{extension}")
-            info.size = len(data)
-            self._tar.addfile(info, io.BytesIO(data))
+            self._put(header_of(f"{key}.{extension}".encode(), len(data)))
+            self._put(data)
+            self._put(_NOTHING[: -len(data) % BLOCK])
+
+    def _put(self, data: bytes) -> None:
+        # Small pieces go to the hash and the file together, since each call costs; large ones are not copied for it.
+        large = len(data) >= _WRITTEN_AT_ONCE
+        if not large:
+            self._waiting.append(data)
+        self._size += len(data)
+        if self._size - self._written >= _WRITTEN_AT_ONCE:
+            self._write_waiting()
+            if large:
+                self._write(data)
+
+    def _write_waiting(self) -> None:
+        self._write(b"".join(self._waiting))
+        self._waiting.clear()
+        self._written = self._size
+
+    def _write(self, data: bytes) -> None:
+        self._sha256.update(data)
+        self._file.write(data)
 
 
 @dataclass(frozen=True)
@@ -138,45 +149,61 @@ def _damaged(path: Path | str, what: str) -> UserError:
     )
 
 
-def _read_member(file: IO[bytes], path: Path | str) -> tuple[str, str, bytes] | None:
+def _next_header(file: IO[bytes], path: Path | str, offset: int) -> tuple[str, int] | None:
     header = file.read(BLOCK)
-    if len(header) == BLOCK and not any(header):
+    if header == _NOTHING:
         return None
     try:
-        info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+        return name_and_size(header)
     except (tarfile.HeaderError, UnicodeDecodeError) as error:
-        raise _damaged(path, f"no member begins at byte {file.tell() - len(header)} ({error})") from error
-    data = file.read(info.size)
-    padding = -info.size % BLOCK
-    if len(data) < info.size or len(file.read(padding)) < padding:
-        raise _damaged(path, f"it ends inside {info.name}")
-    key, _, extension = info.name.partition(".")
-    return key, extension, data
+        raise _damaged(path, f"no member begins at byte {offset} ({error})") from error
 
 
-def read_sample(file: IO[bytes], path: Path | str) -> Sample | None:
-    """Read the sample that begins where `file` stands, or None at the shard's end.
+def _samples(file: IO[bytes], path: Path | str, offset: int) -> Iterator[Sample]:
+    """Yield the samples from `offset`, where `file` stands; before one is yielded, the header behind it is read."""
+    end = offset
+    key: str | None = None
+    members: dict[str, bytes] = {}
+    while (header := _next_header(file, path, end)) is not None:
+        name, size = header
+        itself, _, extension = name.partition(".")
+        if itself != key:
+            if key is not None:
+                yield Sample(key, members, offset, end)
+            key, members, offset = itself, {}, end
+        data = file.read(size)
+        padding = -size % BLOCK
+        if len(data) < size or len(file.read(padding)) < padding:
+            raise _damaged(path, f"it ends inside {name}")
+        if extension in members:
+            raise _damaged(path, f"the key {key} comes twice")
+        members[extension] = data
+        end += stored_bytes(size)
+    if key is not None:
+        yield Sample(key, members, offset, end)
+
+
+def sample_at(file: IO[bytes], path: Path | str, offset: int) -> Sample | None:
+    """Read the sample that begins at `offset`, or None if that is the shard's end.
 
     Args:
-        file: a seekable shard, standing at a sample's `offset`.
+        file: a seekable shard; it is left anywhere.
         path: its name, for messages.
+        offset: in bytes.
 
     Raises:
         UserError: the shard is truncated or damaged, or a member comes twice.
     """
-    offset = end = file.tell()
-    key: str | None = None
-    members: dict[str, bytes] = {}
-    while (member := _read_member(file, path)) is not None:
-        if key is not None and member[0] != key:
-            file.seek(end)
-            break
-        key, extension, data = member
-        if extension in members:
-            raise _damaged(path, f"the key {key} comes twice")
-        members[extension] = data
-        end = file.tell()
-    return None if key is None else Sample(key, members, offset, end)
+    file.seek(offset)
+    return next(_samples(file, path, offset), None)
+
+
+def read_sample(file: IO[bytes], path: Path | str) -> Sample | None:
+    """Read the sample that begins where `file` stands, and leave it behind it; see `sample_at`."""
+    sample = sample_at(file, path, file.tell())
+    if sample is not None:
+        file.seek(sample.end)
+    return sample
 
 
 def read_shard(path: Path) -> Iterator[Sample]:
@@ -187,8 +214,8 @@ def read_shard(path: Path) -> Iterator[Sample]:
             not side by side.
     """
     keys: set[str] = set()
-    with opened(path) as file:
-        while (sample := read_sample(file, path)) is not None:
+    with opened_in_order(path) as file:
+        for sample in _samples(file, path, 0):
             if sample.key in keys:
                 raise _damaged(path, f"the key {sample.key} comes twice")
             keys.add(sample.key)
@@ -208,11 +235,40 @@ def opened(path: Path) -> IO[bytes]:
         raise UserError("a shard is missing", where=path, hint="Make its directory again") from error
 
 
-def npy_bytes(array: np.ndarray) -> bytes:
-    """Return a numpy array as the bytes of an `.npy` file (format 1.0, never pickled)."""
+def opened_in_order(path: Path) -> IO[bytes]:
+    """Open a shard for reading one sample after the other: in larger pieces than `opened`; raises as it does."""
+    return io.BufferedReader(opened(path), _READ_AT_ONCE)  # type: ignore[type-var]
+
+
+@lru_cache(maxsize=1024)
+def _npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, about)
     return buffer.getvalue()
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """Return a numpy array as the bytes of an `.npy` file (format 1.0, never pickled).
+
+    Raises:
+        ValueError: the array holds objects.
+    """
+    if array.dtype.hasobject:
+        raise ValueError("an array of objects can only be pickled")
+    array = np.ascontiguousarray(array)
+    return _npy_header(array.dtype, array.shape) + array.tobytes()
+
+
+@lru_cache(maxsize=1024)
+def _npy_layout(header: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
+    """Return type, shape and number of elements of the array behind a header of format 1.0."""
+    file = io.BytesIO(header)
+    np.lib.format.read_magic(file)
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+    if fortran_order or dtype.hasobject:
+        raise ValueError("not an array as it is written here")
+    return dtype, shape, math.prod(shape)
 
 
 def npy_array(data: bytes) -> np.ndarray:
@@ -221,6 +277,12 @@ def npy_array(data: bytes) -> np.ndarray:
     Raises:
         ValueError: the bytes are no array, or one that would have to be unpickled.
     """
+    # To parse a header takes longer than to read a sequence, and sequences have all the same.
+    if data.startswith(b"\x93NUMPY\x01\x00"):
+        begin = 10 + int.from_bytes(data[8:10], "little")
+        with suppress(Exception):
+            dtype, shape, count = _npy_layout(data[:begin])
+            return np.frombuffer(data, dtype, count, begin).reshape(shape).copy()
     try:
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # numpy parses the header as Python: damage comes out as anything from there

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -109,8 +109,10 @@ class UnitSample:
             "licence": self.licence,
             "duration_s": self.duration_s,
             "speakers": list(self.speakers),
-            "turns": [asdict(turn) for turn in self.turns],
-            "sentences": [asdict(sentence) for sentence in self.sentences],
+            "turns": [vars(turn) for turn in self.turns],
+            "sentences": [
+                {**vars(sentence), "words": [vars(word) for word in sentence.words]} for sentence in self.sentences
+            ],
             "about": dict(self.about),
             "checks": dict(self.checks),
         }

@@ -37,6 +37,12 @@ SAMPLES = {
     "second": {"units.npy": b"", "json": b'{"id": "second"}'},
     "third": {"units.npy": b"w" * 512, "json": b"[]"},
 }
+# Of no sample, of SAMPLES, and of two hundred and one.
+GOLDEN = [
+    "84ff92691f909a05b224e1c56abb4864f01b4f8e3c854e4bb4c7baf1d3f6d652",
+    "f3f3e1a5a0e646c48018cb7b7db4c17eade3abd36e346df9daa8f5220d729d57",
+    "65c751665592f002d85c623f08a8d299d3b2d318ef2f6579b8dc1eb6fe8904d4",
+]
 
 
 def write(path: Path, samples: Mapping[str, Members]) -> ShardInfo:
@@ -73,6 +79,41 @@ def test_same_samples_are_the_same_bytes_without_time_or_user(tmp_path, monkeypa
     assert headers == {(0, 0, 0, "", 0o644)}
 
 
+@given(
+    st.dictionaries(
+        st.from_regex(r"[A-Za-z0-9_-]{1,80}", fullmatch=True),
+        st.dictionaries(st.sampled_from(["json", "units.npy", "flac"]), st.binary(max_size=1100), min_size=1),
+        max_size=30,
+    )
+)
+def test_a_shard_is_what_tarfile_writes_of_its_samples(tmp_path_factory, samples):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for key, members in samples.items():
+            for extension, content in members.items():
+                info = tarfile.TarInfo(f"{key}.{extension}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    path = tmp_path_factory.mktemp("shards") / "a.tar"
+    info = write(path, samples)
+    assert path.read_bytes() == buffer.getvalue()
+    assert info.sha256 == hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def test_a_shard_has_the_bytes_it_always_had(tmp_path):
+    many = {f"key{number}": {"json": bytes(number * 100), "x.y": b"x" * number} for number in range(200)}
+    many["large"] = {"flac": bytes(range(256)) * 5000, "json": b"{}", "wav": b"w" * 2**18}
+    sums = [write(tmp_path / "a.tar", samples).sha256 for samples in ({}, SAMPLES, many)]
+    assert sums == GOLDEN
+
+
+@pytest.mark.parametrize("extension", ["x" * 20, "ä" * 10])
+def test_a_name_that_ustar_cannot_hold_is_refused_and_nothing_published(tmp_path, extension):
+    with pytest.raises(ValueError), ShardWriter(tmp_path / "a.tar") as writer:
+        writer.add("k" * 80, {extension: b""})
+    assert names(tmp_path) == []
+
+
 def test_empty_shard_is_a_shard(tmp_path):
     assert write(tmp_path / "a.tar", {}).samples == 0
     assert contents(tmp_path / "a.tar") == {}
@@ -86,6 +127,25 @@ def test_sample_is_read_alone_from_its_offset(tmp_path):
         for sample in reversed(every):
             file.seek(sample.offset)
             assert read_sample(file, "a.tar") == sample
+
+
+def test_a_sample_is_read_though_the_one_behind_it_is_cut(tmp_path):
+    write(tmp_path / "a.tar", SAMPLES)
+    every = list(read_shard(tmp_path / "a.tar"))
+    (tmp_path / "a.tar").write_bytes((tmp_path / "a.tar").read_bytes()[: every[1].end - 1])
+    with (tmp_path / "a.tar").open("rb") as file:
+        assert read_sample(file, "a.tar") == every[0]
+        with pytest.raises(UserError, match=r"it ends inside second\.json"):
+            read_sample(file, "a.tar")
+
+
+def test_files_that_are_not_of_the_system_are_read(tmp_path):
+    write(tmp_path / "a.tar", SAMPLES)
+    file = io.BytesIO((tmp_path / "a.tar").read_bytes())
+    read = {}
+    while (sample := read_sample(file, "a.tar")) is not None:
+        read[sample.key] = sample.members
+    assert read == SAMPLES
 
 
 SHARD_KEYS = st.text("abcXYZ019_-", min_size=1, max_size=20)
@@ -291,6 +351,37 @@ def test_arrays_come_back_and_are_the_same_bytes(array):
     assert (back.dtype, back.shape) == (array.dtype, array.shape)
     assert back.tobytes() == array.tobytes()
     assert npy_bytes(np.asfortranarray(array)) == npy_bytes(array)
+
+
+@given(
+    arrays.arrays(
+        st.sampled_from([np.dtype(name) for name in ("<i2", ">i4", "<u4", "<f8", "?", "S3")]),
+        arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=6),
+    ),
+    st.binary(max_size=3),
+)
+def test_arrays_are_written_and_read_as_numpy_does(array, behind):
+    for each in (array, np.asfortranarray(array), array[::2] if array.ndim else array):
+        expected = io.BytesIO()
+        np.lib.format.write_array(expected, np.ascontiguousarray(each), version=(1, 0))
+        assert npy_bytes(each) == expected.getvalue()
+    plain = io.BytesIO()
+    np.save(plain, np.asfortranarray(array))
+    data = plain.getvalue() + behind
+    read, expected_array = npy_array(data), np.load(io.BytesIO(data))
+    assert (read.dtype, read.shape, read.tobytes()) == (
+        expected_array.dtype,
+        expected_array.shape,
+        expected_array.tobytes(),
+    )
+    assert read.flags.writeable
+
+
+@given(arrays.arrays(np.int16, (2, 5)), st.data())
+def test_an_array_that_was_cut_is_refused(array, data):
+    whole = npy_bytes(array)
+    with pytest.raises(ValueError, match="not an array"):
+        npy_array(whole[: data.draw(st.integers(0, len(whole) - 1))])
 
 
 def test_no_pickle_is_ever_written_or_read():

@@ -1,6 +1,6 @@
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from duologue.formats.fingerprint import canonical_json
 from duologue.formats.shards import npy_bytes
 from duologue.formats.units import Sentence, Turn, UnitSample, Word, unit_sample
 
@@ -53,6 +54,9 @@ def test_sample_comes_back_from_its_members(sample):
     assert back.units.dtype == np.int16
     assert replace(back, units=sample.units) == sample
     assert back.members() == members
+    about = asdict(sample)
+    del about["units"]
+    assert members["json"] == canonical_json(about)
 
 
 def test_members_are_plain_npy_and_json():
