@@ -5,17 +5,18 @@ from __future__ import annotations
 import bisect
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from duologue.errors import UserError
 from duologue.formats.card import Card, read_card
 from duologue.formats.fingerprint import canonical_json
-from duologue.formats.shards import npy_array, npy_bytes, opened, read_sample
+from duologue.formats.shards import Sample, npy_array, npy_bytes, opened_in_order, read_shard, sample_at
 from duologue.formats.vocabulary import Vocabulary
 
 VOCABULARY = "vocabulary"
@@ -55,7 +56,7 @@ class PackedSequence:
 
     def members(self) -> dict[str, bytes]:
         """Return the webdataset members of the sequence."""
-        documents = [asdict(document) for document in self.documents]
+        documents = [vars(document) for document in self.documents]
         return {
             "tokens.npy": npy_bytes(self.tokens.astype("<u4")),
             "json": canonical_json({"documents": documents}),
@@ -102,7 +103,11 @@ class SequenceSet:
             )
         counts = [shard["samples"] for shard in self.card.shards]
         self._starts = [0, *itertools.accumulate(counts)]
+        # Where sequences begin in their shards; one more is where the last of them ends.
         self._offsets: dict[int, list[int]] = {}
+        # The shard that is read from stays open, since the next sequence is likely to be in it.
+        self._current: tuple[int, Path, IO[bytes]] | None = None
+        self._reading = threading.Lock()
 
     @property
     def sequence_length(self) -> int:
@@ -126,32 +131,54 @@ class SequenceSet:
         if not 0 <= index < len(self):
             raise IndexError(index)
         shard = self.shard_of(index)
-        path = self.directory / self.card.shards[shard]["name"]
-        offsets = self._offsets_of(shard, path)
-        with opened(path) as file:
-            file.seek(offsets[index - self._starts[shard]])
-            sample = read_sample(file, path)
-        assert sample is not None
+        with self._reading:
+            sample = self._read(shard, index - self._starts[shard])
         return packed_sequence(sample.members)
 
     def __iter__(self) -> Iterator[PackedSequence]:
         return (self[index] for index in range(len(self)))
 
-    def _offsets_of(self, shard: int, path: Path) -> Sequence[int]:
+    def trust(self, shard: int) -> None:
+        """Take a shard for what its card says, because its checksum was compared: nothing is read ahead then."""
+        self._offsets.setdefault(shard, [0])
+
+    def _read(self, shard: int, place: int) -> Sample:
+        path, file = self._file_of(shard)
         if shard not in self._offsets:
-            offsets = []
-            with opened(path) as file:
-                while (sample := read_sample(file, path)) is not None:
-                    offsets.append(sample.offset)
-            expected = self.card.shards[shard]["samples"]
-            if len(offsets) != expected:
-                raise UserError(
-                    f"the shard has {len(offsets)} sequences, its card says {expected}",
-                    where=path,
-                    hint="Run `duologue verify` on the directory, then make it again",
-                )
-            self._offsets[shard] = offsets
-        return self._offsets[shard]
+            self._offsets[shard] = self._survey(shard, path)
+        offsets = self._offsets[shard]
+        number = min(place, len(offsets) - 1)
+        while True:
+            sample = sample_at(file, path, offsets[number])
+            if sample is None:
+                raise self._miscounted(shard, path, number)
+            if number + 1 == len(offsets):
+                offsets.append(sample.end)
+            if number == place:
+                return sample
+            number += 1
+
+    def _survey(self, shard: int, path: Path) -> list[int]:
+        offsets = [sample.offset for sample in read_shard(path)]
+        if len(offsets) != self.card.shards[shard]["samples"]:
+            raise self._miscounted(shard, path, len(offsets))
+        return offsets
+
+    def _miscounted(self, shard: int, path: Path, found: int) -> UserError:
+        return UserError(
+            f"the shard has {found} sequences, its card says {self.card.shards[shard]['samples']}",
+            where=path,
+            hint="Run `duologue verify` on the directory, then make it again",
+        )
+
+    def _file_of(self, shard: int) -> tuple[Path, IO[bytes]]:
+        if self._current is None or self._current[0] != shard:
+            if self._current is not None:
+                self._current[2].close()
+            self._current = None
+            path = self.directory / self.card.shards[shard]["name"]
+            self._current = shard, path, opened_in_order(path)
+        return self._current[1:]
 
 
 def describe(card: Card) -> dict[str, Any]:

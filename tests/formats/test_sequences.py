@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from duologue.errors import UserError
 from duologue.formats.card import Card, read_card, write_card
+from duologue.formats.fingerprint import canonical_json
 from duologue.formats.sequences import Document, PackedSequence, SequenceSet, describe, packed_sequence
 from duologue.formats.shards import ShardWriter, npy_bytes
 from duologue.formats.vocabulary import Vocabulary
@@ -56,6 +58,14 @@ def test_sequences_are_read_by_position(directory):
     assert [int(read.tokens[0]) for read in sequences] == list(range(6))
 
 
+def test_threads_read_one_set_at_once(directory):
+    sequences = SequenceSet(directory)
+    order = [0, 3, 4, 1, 5, 2] * 50
+    with ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(lambda index: int(sequences[index].tokens[0]), order))
+    assert read == order
+
+
 @pytest.mark.parametrize("index", [-1, 6, 100])
 def test_position_outside_the_set_is_an_index_error(directory, index):
     with pytest.raises(IndexError):
@@ -99,12 +109,30 @@ def test_shard_with_fewer_sequences_than_its_card_says_is_refused(directory):
         SequenceSet(directory)[0]
 
 
+@pytest.mark.parametrize("order", [range(6), [2, 0, 1, 5, 4, 3], [1, 1, 2, 4, 5, 0]])
+def test_shards_whose_checksum_was_compared_are_read_in_any_order(directory, order):
+    sequences = SequenceSet(directory)
+    for shard in range(3):
+        sequences.trust(shard)
+    assert [int(sequences[number].tokens[0]) for number in order] == list(order)
+
+
+def test_shard_that_ends_early_is_noticed_when_its_checksum_was_compared(directory):
+    (directory / "train-00000.tar").write_bytes((directory / "train-00001.tar").read_bytes())
+    sequences = SequenceSet(directory)
+    sequences.trust(0)
+    assert sequences[0].tokens[0] == 3
+    with pytest.raises(UserError, match="has 1 sequences, its card says 3"):
+        sequences[2]
+
+
 def test_sequence_comes_back_from_its_members():
     members = sequence(3).members()
     assert list(members) == ["tokens.npy", "json"]
     back = packed_sequence(members)
     assert back.documents == sequence(3).documents
     assert back.members() == members
+    assert members["json"] == canonical_json({"documents": [asdict(document) for document in back.documents]})
 
 
 def test_documents_of_sets_without_sources_are_read():
