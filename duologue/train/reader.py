@@ -33,8 +33,8 @@ def share_of(step: int, size: int, world: World) -> range:
 class Reader:
     """The batches of a run, step by step, as one process computes them; use as a context manager.
 
-    They are read straight from the tars by offset. A shard's checksum is compared with the card when the first of its
-    sequences is wanted, ahead of the step that wants it.
+    They are read straight from the tars by offset. A shard's checksum is compared with the card before any of its
+    sequences is used: while the shard before it is read, where the set is on this machine.
 
     Args:
         data: the sequence set.
@@ -47,9 +47,11 @@ class Reader:
     def __init__(self, data: SequenceSet, steps: range, size: int, micro_batch: int, world: World) -> None:
         self._data, self._size, self._micro_batch, self._world = data, size, micro_batch, world
         self._steps = iter(steps)
-        self._checked: set[int] = set()
-        # One thread: reads follow each other, and the model's threads keep the other cores.
+        self._wanted = self._shards_wanted(steps)
+        self._checks: dict[int, Future[None]] = {}
+        # One thread each: reads follow each other, and the model's threads keep the other cores.
         self._pool = ThreadPoolExecutor(1, "reader")
+        self._checker = ThreadPoolExecutor(1, "checker")
         self._ahead: deque[Future[list[Batch]]] = deque()
 
     def __enter__(self) -> Reader:
@@ -61,6 +63,7 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._checker.shutdown(cancel_futures=True)
 
     def __next__(self) -> list[Batch]:
         """Return the batches of the next step, as many in every process.
@@ -83,18 +86,40 @@ class Reader:
 
     def _read(self, step: int) -> list[Batch]:
         share = share_of(step, self._size, self._world)
-        shards = sorted({self._data.shard_of(index) for index in share})
-        if isinstance(self._data, RemoteSequences):
-            self._data.bring(shards)
-        for shard in shards:
-            self._check(shard)
+        if share:
+            self._prepare(self._shards_of(share))
         batches = list(read_rows(self._data, share).micro(self._micro_batch)) if share else []
         largest = -(-self._size // self._world.size)
-        return batches + [nothing(self._data.sequence_length)] * (-(-largest // self._micro_batch) - len(batches))
+        missing = -(-largest // self._micro_batch) - len(batches)
+        return batches + [nothing(self._data.sequence_length) for _ in range(missing)]
+
+    def _shards_of(self, share: range) -> range:
+        return range(self._data.shard_of(share[0]), self._data.shard_of(share[-1]) + 1)
+
+    def _shards_wanted(self, steps: range) -> Iterator[int]:
+        """Yield the shards that the steps want from this process, each once, in order."""
+        latest = -1
+        for share in (share_of(step, self._size, self._world) for step in steps):
+            for shard in self._shards_of(share) if share else ():
+                if shard > latest:
+                    yield shard
+                    latest = shard
+
+    def _prepare(self, shards: range) -> None:
+        """Have shards here and checked, and let the next one be checked meanwhile."""
+        # What is elsewhere comes in order: the next shard may not be here yet.
+        ahead = 1
+        if isinstance(self._data, RemoteSequences):
+            self._data.bring(shards)
+            ahead = 0
+        while max(self._checks, default=-1) < shards[-1] + ahead:
+            if (shard := next(self._wanted, None)) is None:
+                break
+            self._checks[shard] = self._checker.submit(self._check, shard)
+        for shard in shards:
+            self._checks[shard].result()
 
     def _check(self, shard: int) -> None:
-        if shard in self._checked:
-            return
         expected = self._data.card.shards[shard]
         path = self._data.directory / expected["name"]
         opened(path).close()
@@ -106,4 +131,4 @@ class Reader:
                 where=self._data.place / path.name if isinstance(self._data, RemoteSequences) else path,
                 hint="Copy it again from where it was made, or delete the directory and make it again",
             )
-        self._checked.add(shard)
+        self._data.trust(shard)

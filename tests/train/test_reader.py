@@ -53,6 +53,35 @@ def test_an_error_comes_with_the_step_that_needs_it(stage2_set: Path, tmp_path: 
             next(reader)
 
 
+def test_a_changed_byte_is_noticed_by_the_step_that_reads_its_shard_and_by_none_before(
+    stage2_set: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "set"
+    shutil.copytree(stage2_set, changed)
+    data = SequenceSet(changed)
+    path = changed / data.card.shards[2]["name"]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    first = data.card.shards[0]["samples"] + data.card.shards[1]["samples"]
+    with Reader(data, range(len(data)), 1, 1, ALONE) as reader:
+        for _ in range(first):
+            next(reader)
+        with pytest.raises(UserError, match="its sha256 is") as caught:
+            next(reader)
+    assert path.name in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_processes_of_small_shares_read_every_sequence_once(stage2_set: Path, size: int) -> None:
+    data = SequenceSet(stage2_set)
+    read = 0
+    for rank in range(9):
+        with Reader(data, range(len(data) // size), size, 1, World(rank, 9, CPU)) as reader:
+            read += sum(int(batch.segments.any()) for batches in reader for batch in batches)
+    assert read == len(data) // size * size
+
+
 @pytest.fixture
 def remote(stage2_set: Path) -> Iterator[Path]:
     memory = fsspec.filesystem("memory")
