@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -23,3 +24,26 @@ def test_corpora_measures_every_part_and_prints_its_table():
     assert len(rows) == 2 + 4 + 3 + 4 + 2
     rates, memory = [row[-2] for row in rows[:-2]], [row[-1] for row in rows[-2:]]
     assert all(float(number.replace(",", "")) > 0 for number in rates + memory)
+
+
+def test_shards_measures_every_part_and_names_what_is_missing():
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "shards.py"), "--quick", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert [part["part"] for part in figures["parts"]] == [
+        "write units",
+        "read units",
+        "write sequences",
+        "read sequences",
+        "train: batches of 8 sequences",
+    ]
+    for part in figures["parts"]:
+        rates = {row["what"]: row["samples_per_s"] for row in part["rows"]}
+        assert all(rate > 0 for rate in rates.values())
+        for name in ("duologue", "webdataset", "mosaicml-streaming", "litdata"):
+            assert (name in rates) != (name in figures["missing"])
