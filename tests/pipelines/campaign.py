@@ -31,6 +31,7 @@ from tests.pipelines.killing import Happenings, Run, kill, wait_until_gone
 
 _DIALOGUES, _TURNS, _CALLS = 12, 4, 16
 _KILLS_BEFORE_THE_END = 4
+_SECONDS_TO_START = 5.0
 _CODE = "```python\nprint('hello')\nfor i in range(3):\n    print(i)\n```"
 _SIDECARS = "[a-z]*-*.json"
 _SIZES = {
@@ -119,17 +120,23 @@ class Campaign:
         log = self.place / f"log-{time.monotonic_ns()}.txt"
         return Run([self.name, *self.arguments, "--out", str(out), *behind], log)
 
-    def measured(self, flags: Sequence[str] = (), workers: int = 1) -> Campaign:
-        """Return the campaign on another engine or with more workers, whose unbroken run is made and compared."""
-        other = replace(self, arguments=[*self.arguments, "--workers", str(workers)], flags=flags)
-        out = self.unbroken if not self.events else self.place / f"{self.name}-{workers}"
+    def with_workers(self, workers: int) -> Campaign:
+        """Return the campaign with more workers, each of which takes some seconds to start."""
+        arguments = [*self.arguments, "--workers", str(workers)]
+        return replace(self, arguments=arguments, seconds=self.seconds + _SECONDS_TO_START)
+
+    def measured(self, flags: Sequence[str] = ()) -> Campaign:
+        """Return the campaign, on another engine if flags name one, with what its unbroken run took."""
+        other = replace(self, flags=flags)
+        out = self.place / f"{self.name}-far" if flags else self.unbroken
         out.mkdir()
         happenings = Happenings(out)
+        began = time.monotonic()
         run = other.run(out)
         while run.is_alive():
             happenings.wait(0.05)
         assert run.wait() == 0, run.said
-        seconds = time.monotonic() - run.began
+        seconds = time.monotonic() - began
         happenings.close()
         assert tree(out) == tree(self.unbroken)
         return replace(other, seconds=seconds, events=happenings.count)

@@ -88,7 +88,6 @@ class Run:
         self._log = log
         self._process = context.Process(target=_main, args=(list(arguments), log))
         self._process.start()
-        self.began = time.monotonic()
         assert self._process.pid is not None
         self.pid = self._process.pid
 
