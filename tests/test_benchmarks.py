@@ -47,3 +47,16 @@ def test_shards_measures_every_part_and_names_what_is_missing():
         assert all(rate > 0 for rate in rates.values())
         for name in ("duologue", "webdataset", "mosaicml-streaming", "litdata"):
             assert (name in rates) != (name in figures["missing"])
+
+
+def test_growth_measures_time_and_memory_of_a_mix_from_outside(tmp_path: Path):
+    command = [sys.executable, str(BENCHMARKS / "growth.py"), "--out", str(tmp_path / "growth"), "--quick", "--json"]
+    done = subprocess.run([*command, "--part", "mix", "--workers", "1"], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    (part,) = json.loads(done.stdout)["parts"]
+    small, large = part["rows"]
+    assert large["hours"] == 2 * small["hours"]
+    assert [row["pipelines"][0]["inputs"] for row in part["rows"]] == [18, 36]
+    for row in part["rows"]:
+        assert row["cpu_s"] > 0 and 50 < row["peak_mb"] < 4000 and 0 < row["beam_share"] < 1
+    assert 0.5 < part["memory_ratio"]["1"] < 2 and not list((tmp_path / "growth").iterdir())

@@ -59,6 +59,16 @@ def test_sample_comes_back_from_its_members(sample):
     assert members["json"] == canonical_json(about)
 
 
+@given(samples)
+def test_turns_and_sentences_are_left_out_where_nobody_needs_them(sample):
+    members = sample.members()
+    whole = unit_sample(members)
+    for turns, sentences in ((True, False), (False, True), (False, False)):
+        part = unit_sample(members, turns=turns, sentences=sentences)
+        expected = replace(whole, turns=whole.turns if turns else (), sentences=whole.sentences if sentences else ())
+        assert replace(part, units=whole.units) == expected
+
+
 def test_members_are_plain_npy_and_json():
     members = DIALOGUE.members()
     assert np.load(io.BytesIO(members["units.npy"]), allow_pickle=False).shape == (2, 3)
