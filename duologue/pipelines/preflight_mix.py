@@ -47,11 +47,10 @@ def before_mix(settings: MixSettings, out: Path | None, workers: int, readers: i
     seconds = sum(part.seconds * count for part, count in zip(parts, times, strict=True))
     characters = sum(part.characters * count for part, count in zip(parts, times, strict=True))
     visits = sum(part.dialogues * count for part, count in zip(parts, times, strict=True))
-    used = {"units_per_s", "padding_share", "process_bytes", "mix_bytes_per_visit", "mix_bytes_per_piece"}
+    used = {"units_per_s", "padding_share", "mix_process_bytes", "mix_bytes_per_visit", "mix_bytes_per_piece"}
     if settings.synchronous:
-        used |= {"tags_per_chunk", "mix_bytes_per_chunk"}
+        used |= {"tags_per_chunk"}
         tokens = seconds * tokens_per_s(settings.chunk_ms)
-        chunks = sum(part.seconds for part in parts) * 1000 / settings.chunk_ms
     else:
         per_character = 1.0
         if settings.vocabulary != BYTES:
@@ -59,7 +58,6 @@ def before_mix(settings: MixSettings, out: Path | None, workers: int, readers: i
             per_character = ASSUMED["tokens_per_character"]
         share = _mean_share(settings)
         tokens = share * seconds * ASSUMED["units_per_s"] + (1 - share) * characters * per_character
-        chunks = 0.0
     filled = settings.sequence_length * (1 - ASSUMED["padding_share"])
     sequences = math.ceil(tokens / filled)
     pieces = visits + sequences
@@ -78,10 +76,9 @@ def before_mix(settings: MixSettings, out: Path | None, workers: int, readers: i
         "shards": shards,
         "disk_bytes": {settings.split: round(sequences * size + shards * SHARD_END)},
         "memory_bytes": round(
-            workers * ASSUMED["process_bytes"]
+            workers * ASSUMED["mix_process_bytes"]
             + visits * ASSUMED["mix_bytes_per_visit"]
             + pieces * ASSUMED["mix_bytes_per_piece"]
-            + chunks * ASSUMED["mix_bytes_per_chunk"]
         ),
     }
     about["warnings"] = [
