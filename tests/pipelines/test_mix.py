@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from duologue.formats.card import read_card
 from duologue.formats.rejects import read_rejects
 from duologue.formats.sequences import PackedSequence, SequenceSet
 from duologue.formats.units import UnitSample
+from duologue.formats.vocabulary import Vocabulary
 from duologue.pipelines.mix import mix, plan_mix
 from duologue.pipelines.mix_settings import MixSettings, UnitSource
 from tests.evaluate.making import IDENTITY, dialogue, unit_set
@@ -133,6 +135,29 @@ def test_two_workers_make_the_same_bytes_as_one(units: Path, tmp_path: Path) -> 
     mix(settings, tmp_path / "one")
     mix(settings, tmp_path / "two", workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_a_mix_does_without_torch(units: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from duologue.pipelines.mix import mix; "
+        "from duologue.pipelines.mix_settings import MixSettings, UnitSource; "
+        "units, out = map(Path, sys.argv[1:]); mix(MixSettings(2, (UnitSource(units, 1.0),)), out); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(units), str(tmp_path / "out")], check=True)
+
+
+def test_a_mix_in_the_place_of_another_has_a_vocabulary_of_its_own(units: Path, tmp_path: Path) -> None:
+    # The byte vocabulary with units, taken for a text tokenizer: it puts the stream 26 ids higher than bytes alone.
+    Vocabulary.byte_level(24).save(tmp_path / "wide")
+    for path in (tmp_path / "wide").glob("*.json"):
+        path.write_text(path.read_text().replace("<|unit_", "<|word_").replace("<|S", "<|T"))
+    settings, out = of(SYNC, UnitSource(units, 1.0)), tmp_path / "out"
+    wide = made(replace(settings, vocabulary=str(tmp_path / "wide")), out)[0].tokens
+    shutil.rmtree(out)
+    narrow = made(settings, out)[0].tokens
+    padding = Vocabulary.byte_level(24).pad_id
+    assert np.array_equal(wide, np.where(narrow == padding, padding, narrow + 26))
 
 
 def test_killed_mixes_are_completed_to_the_same_bytes(units: Path, tmp_path: Path) -> None:
