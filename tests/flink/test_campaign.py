@@ -16,7 +16,7 @@ from tests.flink.conftest import starting
 from tests.pipelines.campaign import Campaign, Tally, Victims, campaigns
 from tests.pipelines.killing import children, command_of
 
-KILLS = int(os.environ.get("DUOLOGUE_KILLS", "6"))
+KILLS = int(os.environ.get("DUOLOGUE_KILLS", "3"))
 SEED = os.environ.get("DUOLOGUE_SEED", "0")
 NAMES = ("synthesize", "tokenize", "mix")
 
