@@ -24,8 +24,8 @@ def store() -> Iterator[Store]:
         patch.setenv("AWS_ACCESS_KEY_ID", "key")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        # s3fs tries again by itself; botocore's own tries behind each of these would take minutes.
-        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        # s3fs tries some again by itself, botocore the others; with more of its tries, to give up would take minutes.
+        patch.setenv("AWS_MAX_ATTEMPTS", "3")
         yield running
     running.close()
 

@@ -592,7 +592,7 @@ def test_every_path_is_parsed_as_a_place_or_refuses_urls():
 def test_artefacts_in_a_store_are_named_by_their_url(duologue: Command, tmp_path: Path, bucket: str):
     talks = tmp_path / "talks.jsonl"
     said = [{"role": "user" if side else "assistant", "content": text} for side, text in enumerate(SAID)]
-    talks.write_text(json.dumps({"messages": said}))
+    talks.write_text(json.dumps({"id": "talk-7", "messages": said}))
     assert duologue("manifest", "dialogues", talks, "--out", f"{bucket}/manifests/talks").code == 0
     planned = duologue("preflight", "synthesize", f"{bucket}/manifests/talks", "--out", f"{bucket}/units/talks")
     assert planned.code == 0 and "1" in planned.out
@@ -601,7 +601,7 @@ def test_artefacts_in_a_store_are_named_by_their_url(duologue: Command, tmp_path
     assert duologue(*mixed).code == 0
     for command in ("inspect", "verify", "status"):
         assert duologue(command, f"{bucket}/mixes/1").code == 0
-    assert "units/talks" in duologue("why", f"{bucket}/mixes/1", "talks.jsonl:1").out
+    assert "units/talks" in duologue("why", f"{bucket}/mixes/1", "talk-7").out
 
 
 def test_a_url_where_a_file_system_is_needed_is_one_message(duologue: Command, tmp_path: Path):

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from duologue.errors import UserError
 from duologue.formats.card import Card, read_card
+from duologue.formats.places import seekable
 from duologue.formats.rejects import REJECTS, read_rejects
 from duologue.formats.sequences import packed_sequence
 from duologue.formats.shards import key_of, read_shard
@@ -99,7 +100,8 @@ def _rows(directory: Path, card: Card, identifier: str) -> Iterator[dict[str, An
     for shard in card.shards:
         path = directory / shard["name"]
         try:
-            ids = pq.read_table(path, columns=["id"])["id"]
+            with seekable(path) as file:
+                ids = pq.read_table(file, columns=["id"])["id"]
         except (OSError, pa.ArrowInvalid) as error:
             raise _damaged(path, error) from error
         found = pc.index(ids, pa.scalar(identifier, ids.type)).as_py()

@@ -33,7 +33,7 @@ def test_what_a_flink_run_lacks_is_named(tmp_path: Path) -> None:
     assert "no Flink cluster answers at 127.0.0.1:1" in missing
     assert "--environment_config=HOST:PORT" in missing
     assert (about["workers"], about["environment"]) == (4, "EXTERNAL")
-    assert "same absolute paths" in about["files"]
+    assert "under the same names" in about["files"]
 
 
 def test_addresses_that_answer_are_not_missing() -> None:
