@@ -24,7 +24,7 @@ from tests.pipelines.campaign import (
     tree,
 )
 
-_SHORT = 6
+_SHORT = 3
 KILLS = int(os.environ.get("DUOLOGUE_KILLS", _SHORT))
 SEED = os.environ.get("DUOLOGUE_SEED", "0")
 LONG = pytest.mark.skipif(KILLS <= _SHORT, reason=f"DUOLOGUE_KILLS={KILLS} is the short form")
