@@ -13,7 +13,7 @@ from typing import IO
 
 from duologue.errors import UserError
 from duologue.formats.places import is_remote, read_ranges
-from duologue.formats.shards import Sample, opened, read_sample
+from duologue.formats.shards import Sample, damaged, opened, read_sample
 from duologue.formats.ustar import BLOCK
 
 # Files that are open at once: a process may have 1,024 on most systems, and a mix touches any number of shards.
@@ -82,9 +82,5 @@ def _fetched(pointers: Sequence[Pointer]) -> Iterator[Sample]:
 def _sample(file: IO[bytes], pointer: Pointer) -> Sample:
     sample = read_sample(file, pointer.path)
     if sample is None:
-        raise UserError(
-            f"the shard is damaged: no sample begins at byte {pointer.offset}",
-            where=pointer.path,
-            hint="Run `duologue verify --repair` on its directory, then the command that made it again",
-        )
+        raise damaged(pointer.path, f"no sample begins at byte {pointer.offset}")
     return sample

@@ -141,7 +141,8 @@ class Sample:
     end: int
 
 
-def _damaged(path: Path | str, what: str) -> UserError:
+def damaged(path: Path | str, what: str) -> UserError:
+    """Return the error for a shard in which something is wrong."""
     return UserError(
         f"the shard is damaged: {what}",
         where=path,
@@ -156,7 +157,7 @@ def _next_header(file: IO[bytes], path: Path | str, offset: int) -> tuple[str, i
     try:
         return name_and_size(header)
     except (tarfile.HeaderError, UnicodeDecodeError) as error:
-        raise _damaged(path, f"no member begins at byte {offset} ({error})") from error
+        raise damaged(path, f"no member begins at byte {offset} ({error})") from error
 
 
 def _samples(file: IO[bytes], path: Path | str, offset: int) -> Iterator[Sample]:
@@ -174,9 +175,9 @@ def _samples(file: IO[bytes], path: Path | str, offset: int) -> Iterator[Sample]
         data = file.read(size)
         padding = -size % BLOCK
         if len(data) < size or len(file.read(padding)) < padding:
-            raise _damaged(path, f"it ends inside {name}")
+            raise damaged(path, f"it ends inside {name}")
         if extension in members:
-            raise _damaged(path, f"the key {key} comes twice")
+            raise damaged(path, f"the key {key} comes twice")
         members[extension] = data
         end += stored_bytes(size)
     if key is not None:
@@ -217,7 +218,7 @@ def read_shard(path: Path) -> Iterator[Sample]:
     with opened_in_order(path) as file:
         for sample in _samples(file, path, 0):
             if sample.key in keys:
-                raise _damaged(path, f"the key {sample.key} comes twice")
+                raise damaged(path, f"the key {sample.key} comes twice")
             keys.add(sample.key)
             yield sample
 

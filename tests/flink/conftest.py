@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.pipelines.conftest import dialogues, recordings
+from tests.pipelines.conftest import dialogues, lab, recordings, tally
 
-__all__ = ["cluster", "dialogues", "recordings", "starting"]
+__all__ = ["cluster", "dialogues", "lab", "recordings", "starting", "tally"]
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "flink_cluster.py"
 # Where `make flink` has put Flink; without it these tests are skipped: they take minutes.

@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 from tests.flink.conftest import starting
-from tests.pipelines.campaign import Campaign, Tally, Victims, campaigns
+from tests.pipelines.campaign import Campaign, Tally, Victims
 from tests.pipelines.killing import children, command_of
 
 KILLS = int(os.environ.get("DUOLOGUE_KILLS", "0"))
@@ -21,18 +21,6 @@ SEED = os.environ.get("DUOLOGUE_SEED", "0")
 NAMES = ("synthesize", "tokenize", "mix")
 # A start on a cluster takes tens of seconds, and each kill takes some.
 pytestmark = pytest.mark.skipif(KILLS == 0, reason="DUOLOGUE_KILLS says how often")
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Campaign]:
-    return campaigns(tmp_path_factory.mktemp("campaign"))
-
-
-@pytest.fixture(scope="module")
-def tally() -> Iterator[Tally]:
-    counted = Tally()
-    yield counted
-    print(f"\n{counted}")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import soundfile
 from duologue.formats.seeds import generator
 from duologue.formats.units import Turn
 from duologue.manifests.schema import AudioChannel, Dialogue, DialogueTurn, Recording, write_manifest
+from tests.pipelines.campaign import Campaign, Tally, campaigns
 
 TALK = [
     (1, "Hello, do you have a table for two tonight?"),
@@ -69,3 +71,17 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("recordings") / "manifest"
     write_manifest(directory, "recordings", {"made": "for tests"}, rows, root=root)
     return directory
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Campaign]:
+    """The commands that are killed, by name, with their inputs."""
+    return campaigns(tmp_path_factory.mktemp("campaign"))
+
+
+@pytest.fixture(scope="module")
+def tally() -> Iterator[Tally]:
+    """What was killed how often; printed at the end."""
+    counted = Tally()
+    yield counted
+    print(f"\n{counted}")

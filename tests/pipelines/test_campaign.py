@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from itertools import pairwise
 from random import Random
 
@@ -18,7 +17,6 @@ from tests.pipelines.campaign import (
     SEVERAL_PROCESSES,
     Campaign,
     Tally,
-    campaigns,
     ids_in,
     pieces_in,
     tree,
@@ -36,18 +34,6 @@ CASES = [
     pytest.param("tokenize", 2, marks=LONG),
     pytest.param("mix", 2, marks=LONG),
 ]
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Campaign]:
-    return campaigns(tmp_path_factory.mktemp("campaign"))
-
-
-@pytest.fixture(scope="module")
-def tally() -> Iterator[Tally]:
-    counted = Tally()
-    yield counted
-    print(f"\n{counted}")
 
 
 def test_nothing_is_lost_and_nothing_comes_twice_in_the_unbroken_runs(lab: dict[str, Campaign]) -> None:
