@@ -45,7 +45,6 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     borders: Tensor | None = None,
-    longest: int = 0,
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Attend causally within each document; the form is that of an attention function of transformers.
@@ -59,7 +58,6 @@ def packed_attention(
         scaling: of the scores; None for 1 / sqrt(head size).
         dropout: 0; we have none.
         borders: from `document_borders`; None for one document a sequence, as transformers has it.
-        longest: tokens in the longest document.
         options: what else transformers hands over.
 
     Returns:
@@ -73,9 +71,11 @@ def packed_attention(
         return _by_document(query, key, value, borders, scaling), None
     # One row of tokens, `[tokens, heads, head size]`: documents do not cross sequences.
     q, k, v = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))
-    mixed = varlen_attn(q, k, v, borders, borders, longest, longest, scale=scaling, window_size=(-1, 0))
-    assert isinstance(mixed, Tensor)
     sequences, _, length, _ = query.shape
+    # No document is longer than its sequence. The longest one's length would be another number in every batch, for
+    # which all that is compiled would be compiled again.
+    mixed = varlen_attn(q, k, v, borders, borders, length, length, scale=scaling, window_size=(-1, 0))
+    assert isinstance(mixed, Tensor)
     return mixed.unflatten(0, (sequences, length)), None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 from transformers.utils import logging as transformers_logging
 
 from duologue.errors import UserError, reason_of
@@ -99,6 +98,17 @@ def allocate(model: nn.Module, device: torch.device) -> None:
             module.tie_weights()
 
 
+class _CheckpointedLayer(LlamaDecoderLayer):
+    """A layer that keeps nothing but its input, and computes the rest again on the way back.
+
+    It is the forward that is wrapped and not the call: FSDP's hooks stay outside of what is computed again. And it is
+    a class, whose code all layers share: `torch.compile` sees into it, and compiles it once.
+    """
+
+    def forward(self, hidden_states: Tensor, **options: Any) -> Any:  # type: ignore[override]
+        return checkpoint(super().forward, hidden_states, use_reentrant=False, preserve_rng_state=False, **options)
+
+
 class PackedLlama(nn.Module):
     """A Llama that reads packed documents, and gives the loss of each token instead of its logits.
 
@@ -114,29 +124,28 @@ class PackedLlama(nn.Module):
         llama.config._attn_implementation = PACKED
         for layer in llama.model.layers:
             if checkpointing:
-                # The forward and not the call: FSDP's hooks stay outside of what is computed again.
-                layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+                layer.__class__ = _CheckpointedLayer
             if compile:
                 layer.compile()
 
-    def forward(
-        self, tokens: Tensor, positions: Tensor, borders: Tensor, longest: int, targets: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Tensor, borders: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return the loss of each target, float32 `[sequences, length]`, or the last token's logits.
 
         Args:
             tokens: int64 `[sequences, length]`.
             positions: int64, the same.
             borders: of the documents, `attention.document_borders`.
-            longest: tokens of the longest document.
             targets: int64, the same; None for the logits of the last token of each sequence, float32
                 `[sequences, rows]`.
         """
+        if self._compile:
+            # Batches differ in how many documents they have; one program serves all.
+            torch._dynamo.maybe_mark_dynamic(borders, 0)
         body = self.llama.model
         hidden = body.embed_tokens(tokens)
         rotary = body.rotary_emb(hidden, position_ids=positions)
         for layer in body.layers:
-            hidden = layer(hidden, position_embeddings=rotary, borders=borders, longest=longest)
+            hidden = layer(hidden, position_embeddings=rotary, borders=borders)
         hidden = body.norm(hidden)
         head = self.llama.lm_head.weight
         if targets is None:

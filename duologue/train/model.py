@@ -98,9 +98,8 @@ def _run(model: nn.Module, tokens: Tensor, positions: Tensor, segments: Tensor, 
     packed = model if isinstance(model, PackedLlama) else PackedLlama(model)  # type: ignore[arg-type]
     device = next(packed.parameters()).device
     borders = document_borders(segments)
-    longest = int(borders.diff().max())
     tokens, positions, borders = (part.to(device, non_blocking=True) for part in (tokens, positions, borders))
-    result = packed(tokens, positions, borders, longest, None if targets is None else targets.to(device))
+    result = packed(tokens, positions, borders, None if targets is None else targets.to(device))
     if isinstance(packed, FSDPModule) and not torch.is_grad_enabled():
         # No way back will follow, at whose end the embeddings would be cut again.
         packed.reshard()

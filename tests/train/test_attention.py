@@ -35,7 +35,7 @@ def test_documents_apart_are_attention_under_their_mask(rows: list[list[int]], h
         for count in (heads[0], heads[1], heads[1])
     )
     borders = document_borders(segments)
-    mixed, _ = packed_attention(nn.Module(), query, key, value, None, borders=borders, longest=20)
+    mixed, _ = packed_attention(nn.Module(), query, key, value, None, borders=borders)
     mask = ((segments[:, :, None] == segments[:, None, :]) & torch.ones(20, 20).tril().bool())[:, None]
     expected = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
     torch.testing.assert_close(mixed, expected.transpose(1, 2), atol=1e-6, rtol=0)
@@ -53,10 +53,8 @@ def test_on_a_gpu_variable_length_attention_is_the_same() -> None:
     torch.manual_seed(0)
     states = [torch.randn(2, heads, 512, 64, device="cuda", requires_grad=True) for heads in (8, 2, 2)]
     borders = document_borders(segments).cuda()
-    exact, _ = packed_attention(nn.Module(), *states, None, borders=borders, longest=512)
-    rounded, _ = packed_attention(
-        nn.Module(), *(state.bfloat16() for state in states), None, borders=borders, longest=512
-    )
+    exact, _ = packed_attention(nn.Module(), *states, None, borders=borders)
+    rounded, _ = packed_attention(nn.Module(), *(state.bfloat16() for state in states), None, borders=borders)
     torch.testing.assert_close(rounded.float(), exact, atol=3e-2, rtol=3e-2)
     ours = torch.autograd.grad(rounded.float().square().sum(), states)
     theirs = torch.autograd.grad(exact.square().sum(), states)
