@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,8 @@ from duologue.train.parallel import World
 from duologue.train.sharding import Weights
 
 EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
+# Weights in memory at once, besides the model's own.
+_FILLED_AT_ONCE = 8
 # Rows of an embedding in memory at once, where all are gone through.
 _AT_ONCE = 16384
 
@@ -193,9 +196,14 @@ def fill(weights: Weights, source: Source, path: str | Path) -> None:
     Raises:
         UserError: a weight is missing, damaged or of another shape.
     """
-    with _loading(path), torch.no_grad():
-        for name, rows in weights.rows.items():
-            rows.copy_(source.rows(name, weights.shapes[name], weights.spans[name]))
+
+    def fill_one(name: str) -> None:
+        with torch.no_grad():
+            weights.rows[name].copy_(source.rows(name, weights.shapes[name], weights.spans[name]))
+
+    # Drawing, reading and widening each take one core.
+    with _loading(path), ThreadPoolExecutor(_FILLED_AT_ONCE) as pool:
+        list(pool.map(fill_one, weights.rows))
 
 
 def _from_hub(name: str) -> Path:
