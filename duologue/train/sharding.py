@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -16,7 +18,8 @@ def shard(model: PackedLlama, world: World, dtype: torch.dtype) -> None:
     """Cut a model over the processes, and let it compute in `dtype` while its weights stay as they are.
 
     Every weight is cut along its first dimension (FSDP, a group for each layer). A layer is made whole just before
-    it computes. A single process in float32 is left as it is; one in bfloat16 gets the casts, and cuts nothing.
+    it computes. With a single process there is nothing to cut: the model is of `dtype`, and the weights are those of
+    `Weights`.
 
     Gradients are reduced in float32, summed over the processes, after every micro batch: to sum them before would
     need the whole model's gradient in float32 in every process.
@@ -26,7 +29,8 @@ def shard(model: PackedLlama, world: World, dtype: torch.dtype) -> None:
         world: the processes.
         dtype: of the computation.
     """
-    if world.size == 1 and dtype == torch.float32:
+    if world.size == 1:
+        model.to(dtype)
         return
     mesh = init_device_mesh(world.device.type, (world.size,))
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
@@ -34,12 +38,11 @@ def shard(model: PackedLlama, world: World, dtype: torch.dtype) -> None:
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     # Its weights, the embeddings, are needed last on the way in and first on the way back.
     fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
-    if world.size > 1:
-        for module in model.modules():
-            if isinstance(module, FSDPModule):
-                # FSDP takes the mean; our loss is divided by the targets of all processes already.
-                module.set_force_sum_reduction_for_comms(True)
-                module.set_gradient_divide_factor(1.0)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            # FSDP takes the mean; our loss is divided by the targets of all processes already.
+            module.set_force_sum_reduction_for_comms(True)
+            module.set_gradient_divide_factor(1.0)
 
 
 def rows_of(rows: int, world: World) -> range:
@@ -57,6 +60,10 @@ def local(tensor: Tensor) -> Tensor:
 class Weights:
     """A model's weights by their names in Hugging Face layout, and the rows of them that this process holds.
 
+    Where the model itself is not in float32, the rows are apart from it: every backward pass adds to their gradients
+    in float32, and `refresh` gives the model what became of them. So one process alone rounds a weight once a step,
+    and not, as FSDP would, twice a micro batch.
+
     Make it while the model is at rest: during a forward pass, FSDP puts whole weights in the place of rows.
 
     Args:
@@ -66,20 +73,37 @@ class Weights:
     Attributes:
         shapes: of the whole weights.
         spans: which rows this process holds.
-        rows: these rows, to optimize and to store; they share the model's memory.
+        rows: these rows, in float32, to optimize and to store.
     """
 
     def __init__(self, model: nn.Module, world: World) -> None:
         self._held = {name.removeprefix("llama."): weight for name, weight in model.named_parameters()}
         self.shapes = {name: weight.shape for name, weight in self._held.items()}
         self.spans = {name: rows_of(shape[0], world) for name, shape in self.shapes.items()}
-        self.rows = {name: nn.Parameter(local(weight)) for name, weight in self._held.items()}
+        self._apart = {name for name, weight in self._held.items() if weight.dtype != torch.float32}
+        # A tensor in float32 already is not copied: the model and the rows have the same memory then.
+        self.rows = {name: nn.Parameter(local(weight).float()) for name, weight in self._held.items()}
+        for name in self._apart:
+            self._held[name].register_post_accumulate_grad_hook(partial(self._add_gradient, self.rows[name]))
+
+    @staticmethod
+    def _add_gradient(row: nn.Parameter, weight: Tensor) -> None:
+        assert weight.grad is not None
+        row.grad = weight.grad.float() if row.grad is None else row.grad.add_(weight.grad)
+        weight.grad = None
+
+    def refresh(self) -> None:
+        """Let the model compute with the rows as they are now."""
+        with torch.no_grad():
+            for name in self._apart:
+                self._held[name].copy_(self.rows[name])
 
     def take_gradients(self) -> list[Tensor]:
         """Give the rows the gradients that the last backward passes left, and return these."""
-        for name, weight in self._held.items():
-            assert weight.grad is not None
-            self.rows[name].grad = local(weight.grad)
+        for name in self._held.keys() - self._apart:
+            gradient = self._held[name].grad
+            assert gradient is not None
+            self.rows[name].grad = local(gradient)
         return [row.grad for row in self.rows.values() if row.grad is not None]
 
     def drop_gradients(self) -> None:

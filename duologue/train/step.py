@@ -103,4 +103,5 @@ def take_step(weights: Weights, optimizer: Optimizer, norm: float, clip: float, 
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.step()
+    weights.refresh()
     weights.drop_gradients()

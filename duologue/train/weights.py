@@ -204,6 +204,7 @@ def fill(weights: Weights, source: Source, path: str | Path) -> None:
     # Drawing, reading and widening each take one core.
     with _loading(path), ThreadPoolExecutor(_FILLED_AT_ONCE) as pool:
         list(pool.map(fill_one, weights.rows))
+    weights.refresh()
 
 
 def _from_hub(name: str) -> Path:
