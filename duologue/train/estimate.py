@@ -191,16 +191,25 @@ def _memory(recipe: Recipe, config: LlamaConfig, parameters: int, length: int, g
         activations = tokens * (config.num_hidden_layers * computed * hidden + kept)
     else:
         activations = tokens * config.num_hidden_layers * kept
+    if gpus > 1:
+        # The layer at work, the one fetched ahead and the gradient of one; the embeddings, which stay, and their
+        # gradient, which is summed in float32.
+        gathered = computed * (3 * layer + 2 * embeddings) + 4 * embeddings
+    else:
+        # All weights once more, and the gradient of one, where it does not compute in float32.
+        gathered = computed * (parameters + head) if computed < 4 else 0
     return {
         "weights": 4 * parameters / gpus,
         "gradients": 4 * parameters / gpus,
         "optimizer": _state_bytes(recipe) * parameters / gpus,
-        # The layer at work, the one fetched ahead and the gradient of one; the embeddings, which stay, and their
-        # gradient, which several GPUs sum in float32.
-        "gathered": computed * (3 * layer + 2 * embeddings) + (4 * embeddings if gpus > 1 else 0),
+        "gathered": gathered,
         "activations": activations,
-        # A piece of the logits, its gradient, and the gradient of the output layer.
-        "logits": min(tokens, PIECE) * config.vocab_size * (4 + 2 * computed) + head * (4 + computed),
+        # A piece of the logits, its gradient, and the gradient of the output layer; in bfloat16 the logits are there
+        # in float32 as well, unless compiled, and the gradient is.
+        "logits": min(tokens, PIECE)
+        * config.vocab_size
+        * (2 * computed + (0 if recipe.compile else 8 - 2 * computed))
+        + head * (8 + computed),
         "runtime": _RUNTIME,
     }
 
