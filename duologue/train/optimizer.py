@@ -32,7 +32,7 @@ def adamw(weights: Mapping[str, nn.Parameter], recipe: Recipe, steps: int = 0) -
     compact = recipe.optimizer_dtype == "bfloat16"
     optimizer: Optimizer
     if compact:
-        optimizer = CompactAdamW(groups, recipe.learning_rate, recipe.betas)
+        optimizer = CompactAdamW(groups, recipe.learning_rate, recipe.betas, compile=recipe.compile)
     else:
         optimizer = AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
     for weight in parameters:
@@ -61,10 +61,15 @@ class CompactAdamW(Optimizer):
         groups: parameters in float32, with their weight decay.
         lr: learning rate.
         betas: of the averages.
+        compile: whether the arithmetic goes through `torch.compile`, which reads and writes every number once.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
+    def __init__(
+        self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], *, compile: bool = False
+    ) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": 1e-8, "weight_decay": 0.0})
+        # Pieces differ in length; one program serves all.
+        self._update = torch.compile(_update, dynamic=True) if compile else _update
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -74,17 +79,42 @@ class CompactAdamW(Optimizer):
                 state = self.state[weight]
                 state["step"] += 1
                 parts = (weight, weight.grad, *(state[key] for key in MOMENTS))
+                numbers = _numbers(int(state["step"]), group)
                 for pieces in zip(*(part.flatten().split(_AT_ONCE) for part in parts), strict=True):
-                    _update(pieces, int(state["step"]), group)
+                    self._update(*pieces, *numbers)
 
 
-def _update(pieces: tuple[Tensor, ...], step: int, group: Mapping[str, Any]) -> None:
-    weight, gradient, average, square = pieces
+def _numbers(step: int, group: Mapping[str, Any]) -> list[Tensor]:
     first, second = group["betas"]
-    mean = average.float().lerp_(gradient, 1 - first)
-    variance = square.float().mul_(second).addcmul_(gradient, gradient, value=1 - second)
+    numbers = (
+        1 - first,
+        1 - second,
+        1 - group["lr"] * group["weight_decay"],
+        1 - second**step,
+        group["eps"],
+        -group["lr"] / (1 - first**step),
+    )
+    # As tensors: for numbers that change with every step, the program would be compiled again and again.
+    return [torch.tensor(number, dtype=torch.float64) for number in numbers]
+
+
+def _update(
+    weight: Tensor,
+    gradient: Tensor,
+    average: Tensor,
+    square: Tensor,
+    share: Tensor,
+    other_share: Tensor,
+    decay: Tensor,
+    weighed: Tensor,
+    least: Tensor,
+    rate: Tensor,
+) -> None:
+    mean = average.float()
+    mean.add_((gradient - mean).mul_(share))
+    variance = square.float()
+    variance.add_((gradient.square() - variance).mul_(other_share))
     average.copy_(mean)
     square.copy_(variance)
-    weight.mul_(1 - group["lr"] * group["weight_decay"])
-    scale = variance.div_(1 - second**step).sqrt_().add_(group["eps"])
-    weight.addcdiv_(mean, scale, value=-group["lr"] / (1 - first**step))
+    weight.mul_(decay)
+    weight.add_(mean.div_(variance.div_(weighed).sqrt_().add_(least)).mul_(rate))
