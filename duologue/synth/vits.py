@@ -126,12 +126,18 @@ class VitsEngine(Engine):
     def _spoken(self, lines: Sequence[tuple[Tokens, Line]]) -> list[Speech | Unusable]:
         assert self._network is not None, "the engine is closed"
         priors = self._batches.run([line for _, line in lines], lambda line: len(line.ids), self._network.read)
-        fit = [prior for prior in priors if 0 < prior.frames <= self._longest]
-        audio = iter(self._batches.run(fit, lambda prior: prior.frames, self._network.speak))
-        return [
-            self._speech(next(audio), tokens, prior) if 0 < prior.frames <= self._longest else self._refused(prior)
+        fit = [
+            (tokens, prior)
             for (tokens, _), prior in zip(lines, priors, strict=True)
+            if 0 < prior.frames <= self._longest
         ]
+        spoken = iter(self._batches.run(fit, lambda one: one[1].frames, self._speeches))
+        return [next(spoken) if 0 < prior.frames <= self._longest else self._refused(prior) for prior in priors]
+
+    def _speeches(self, batch: Sequence[tuple[Tokens, Prior]], frames: int) -> list[Speech | Unusable]:
+        assert self._network is not None, "the engine is closed"
+        made = self._network.speak([prior for _, prior in batch], frames)
+        return [self._speech(samples, tokens, prior) for samples, (tokens, prior) in zip(made, batch, strict=True)]
 
     def _refused(self, prior: Prior) -> Unusable:
         if not prior.frames:

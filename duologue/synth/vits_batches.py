@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import TypeVar
 
 import torch
@@ -22,11 +22,15 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-class Batches:
-    """Forms batches and computes them: on a CPU as many at once as torch has threads, each with one thread.
+_AT_ONCE = 4
+"""Batches under way on a GPU: while it computes one, processors prepare the next and finish the last."""
 
-    On a GPU they are computed one after the other, and are half as large from then on where the memory of the device
-    does not hold one.
+
+class Batches:
+    """Forms batches and computes them: several at once, each with one thread of the processor.
+
+    On a CPU as many as torch has threads. On a GPU a few; where its memory does not hold them, one after the other
+    from then on, and where it does not hold one, half as large ones.
 
     Args:
         batch: sentences in a batch; fewer where they are long.
@@ -36,6 +40,7 @@ class Batches:
     def __init__(self, batch: int, device: torch.device) -> None:
         self._batch = batch
         self._device = device
+        self._at_once = None if device.type == "cpu" else _AT_ONCE
 
     def run(
         self,
@@ -65,52 +70,61 @@ class Batches:
             chosen = order[start : start + count]
             return chosen, padded if len(chosen) > 1 else lengths[start]
 
-        def computed(batch: tuple[list[int], int]) -> Sequence[_Result]:
-            return compute([items[index] for index in batch[0]], batch[1])
+        full = Event()
+
+        def computed(batch: tuple[list[int], int]) -> Sequence[_Result] | None:
+            if full.is_set():
+                return None
+            try:
+                return compute([items[index] for index in batch[0]], batch[1])
+            except torch.OutOfMemoryError:
+                full.set()
+                return None
 
         results: list[_Result] = []
-        if self._device.type == "cpu":
-            batches, formed = [], 0
+        while len(results) < len(order):
+            batches, formed = [], len(results)
             while formed < len(order):
                 batches.append(batch_at(formed))
                 formed += len(batches[-1][0])
-            with _threads() as pool:
-                results = [result for made in pool.map(computed, batches) for result in made]
-        while len(results) < len(order):
-            results += self._held(batch_at(len(results)), computed)
+            for batch, made in zip(batches, _side_by_side(computed, batches, self._at_once), strict=True):
+                if made is None:
+                    self._ask_less(len(batch[0]))
+                    full.clear()
+                    break
+                results += made
         return [result for _, result in sorted(zip(order, results, strict=True), key=lambda pair: pair[0])]
 
-    def _held(
-        self, batch: tuple[list[int], int], computed: Callable[[tuple[list[int], int]], Sequence[_Result]]
-    ) -> Sequence[_Result]:
-        """Return what was computed, or nothing where the memory did not hold it and batches are smaller now."""
-        count = len(batch[0])
-        try:
-            return computed(batch)
-        except torch.OutOfMemoryError as error:
-            if count == 1:
-                raise UserError(
-                    "the memory does not hold one sentence",
-                    where=str(self._device),
-                    hint="Free it of other work, choose --precision bfloat16, or use a device with more",
-                ) from error
-        # Behind the except clause, since the exception holds on to what there was too little of.
+    def _ask_less(self, count: int) -> None:
+        """Have smaller batches from now on, or fewer at once, since the memory did not hold one of so many items."""
         torch.cuda.empty_cache()
+        if self._at_once != 1:
+            self._at_once = 1
+            return
+        if count == 1:
+            raise UserError(
+                "the memory does not hold one sentence",
+                where=str(self._device),
+                hint="Free it of other work, choose --precision bfloat16, or use a device with more",
+            )
         self._batch = count // 2
         say(f"the device's memory does not hold {count} sentences: going on with {self._batch}")
-        return []
 
 
-@contextmanager
-def _threads() -> Iterator[Executor]:
-    """Yield as many threads as torch has, for each of which torch has one.
+def _side_by_side(function: Callable[[_Item], _Result], items: Sequence[_Item], at_once: int | None) -> list[_Result]:
+    """Return what a function makes of each item, in their order, in threads for each of which torch has one.
 
     Sentences side by side keep cores busier than the parts of one, and bits do not depend on the number of cores.
+
+    Args:
+        function: of an item.
+        items: to be given to it.
+        at_once: threads; None for as many as torch has.
     """
     count = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(count) as pool:
-            yield pool
+        with ThreadPoolExecutor(at_once or count) as pool:
+            return list(pool.map(function, items))
     finally:
         torch.set_num_threads(count)

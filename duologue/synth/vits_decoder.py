@@ -63,19 +63,44 @@ class Decoder:
         Returns:
             For each float32 `[its frames * hop]`, at the model's rate.
         """
-        lengths = [latent.shape[1] for latent in latents]
+        ends = torch.tensor([latent.shape[1] for latent in latents])
+        lengths = [int(end) * self.hop for end in ends]
         x = torch.stack([F.pad(latent, (0, frames - latent.shape[1])) for latent in latents])
         # Channels last is where the kernels for convolutions, of CPUs and GPUs, are at their best.
         x = _wide(x).to(self._device, self._dtype, memory_format=torch.channels_last)
         voice = _wide(speakers[:, :, None]).to(self._device, self._dtype)
         x = self._first(x) + self._voice(voice)
+        beyond = _Beyond(ends, x)
         for up, residuals in self._levels:
-            x = up(_silenced(F.leaky_relu_(x, LRELU_SLOPE), lengths))
-            lengths = [length * up.stride for length in lengths]
-            x = _fused(x, residuals, lengths)
-        x = torch.tanh_(self._last(_silenced(F.leaky_relu_(x, _LAST_SLOPE), lengths)))
+            x = up(beyond.silenced(F.leaky_relu_(x, LRELU_SLOPE)))
+            ends *= up.stride
+            beyond = _Beyond(ends, x)
+            x = _fused(x, residuals, beyond)
+        x = torch.tanh_(self._last(beyond.silenced(F.leaky_relu_(x, _LAST_SLOPE))))
         audio = x[:, 0, 0].float().cpu().numpy()
         return [row[:length].copy() for row, length in zip(audio, lengths, strict=True)]
+
+
+class _Beyond:
+    """The places behind each sentence's end.
+
+    Args:
+        ends: int64 `[sentences]`, on the CPU.
+        x: a batch that they are in, `[sentences, channels, 1, places]`.
+    """
+
+    def __init__(self, ends: torch.Tensor, x: torch.Tensor) -> None:
+        self._first, width = int(ends.min()), x.shape[3]
+        # Only the columns where some sentence has ended: where lengths are much the same, these are few. They are
+        # sent to a GPU once for a level, since it waits for whatever it is sent.
+        places = torch.arange(self._first, width)
+        self._mask = (places >= ends[:, None, None, None]).to(x.device) if self._first < width else None
+
+    def silenced(self, x: torch.Tensor) -> torch.Tensor:
+        """Set them to zero in a batch, in place, and return it."""
+        if self._mask is not None:
+            x[..., self._first :].masked_fill_(self._mask, 0)
+        return x
 
 
 class _Conv:
@@ -111,27 +136,17 @@ def _wide(x: torch.Tensor) -> torch.Tensor:
 
 
 def _fused(
-    x: torch.Tensor, blocks: Sequence[Sequence[Sequence[_Conv | MinimalFilter]]], lengths: Sequence[int]
+    x: torch.Tensor, blocks: Sequence[Sequence[Sequence[_Conv | MinimalFilter]]], beyond: _Beyond
 ) -> torch.Tensor:
     """Return the mean of what the residual blocks of a level make of `x`."""
     total = None
     for block in blocks:
         y = x
         for convs in block:
-            z = _silenced(F.leaky_relu(y, LRELU_SLOPE), lengths)
+            z = beyond.silenced(F.leaky_relu(y, LRELU_SLOPE))
             for number, conv in enumerate(convs):
-                z = conv(_silenced(F.leaky_relu_(z, LRELU_SLOPE), lengths) if number else z)
+                z = conv(beyond.silenced(F.leaky_relu_(z, LRELU_SLOPE)) if number else z)
             y = z.add_(y)
         total = y if total is None else total.add_(y)
     assert total is not None
     return total.div_(len(blocks))
-
-
-def _silenced(x: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-    """Set what lies behind each sentence to zero, in place, and return it."""
-    shortest, width = min(lengths), x.shape[3]
-    if shortest < width:
-        # Only the columns where some sentence has ended: where lengths are much the same, these are few.
-        ends = torch.tensor(lengths, device=x.device)[:, None, None, None]
-        x[..., shortest:].masked_fill_(torch.arange(shortest, width, device=x.device) >= ends, 0)
-    return x

@@ -1,3 +1,6 @@
+import time
+from threading import Lock
+
 import pytest
 import torch
 from hypothesis import given
@@ -48,6 +51,31 @@ def test_where_memory_runs_out_batches_are_halved_from_then_on(capsys):
     assert capsys.readouterr().err.count("going on with") == 2
     batches.run(items, lambda item: item, compute)
     assert "going on" not in capsys.readouterr().err
+
+
+def test_where_memory_does_not_hold_several_batches_it_holds_one_after_the_other(capsys):
+    under_way, most, lock = 0, [], Lock()
+
+    def compute(items, padded):
+        nonlocal under_way
+        with lock:
+            under_way += 1
+            most.append(under_way)
+        try:
+            time.sleep(0.01)
+            if under_way > 1:
+                raise torch.OutOfMemoryError("out of memory")
+            return items
+        finally:
+            with lock:
+                under_way -= 1
+
+    batches = Batches(1, GPU)
+    assert batches.run([1, 2, 3, 4], lambda item: item, compute) == [1, 2, 3, 4]
+    assert max(most) > 1
+    most.clear()
+    assert batches.run([5, 6, 7], lambda item: item, compute) == [5, 6, 7]
+    assert max(most) == 1 and capsys.readouterr().err == ""
 
 
 def test_memory_that_does_not_hold_one_is_said():
