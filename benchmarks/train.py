@@ -78,12 +78,17 @@ def write_data(directory: Path, text_tokens: int, length: int, sequences: int) -
 class Contender:
     """A trainer in its own process.
 
+    Args:
+        patience: seconds that a turn may take.
+        parts: of `trainers.run`.
+
     Attributes:
         turns: what it reported of each turn.
         problem: why it has ended; empty while it runs.
     """
 
-    def __init__(self, *parts: Any) -> None:
+    def __init__(self, patience: float, *parts: Any) -> None:
+        self._patience = patience
         context = multiprocessing.get_context("spawn")
         self._pipe, far = context.Pipe()
         self._process = context.Process(target=trainers.run, args=(*parts, far), daemon=True)
@@ -99,12 +104,14 @@ class Contender:
         with suppress(BrokenPipeError):
             self._pipe.send(steps)
         try:
-            answer = self._pipe.recv()
+            in_time = self._pipe.poll(self._patience)
+            answer = self._pipe.recv() if in_time else f"a turn took more than {self._patience:,.0f} s"
         except EOFError:
             self._process.join()
             answer = f"it ended with exit code {self._process.exitcode}"
         if isinstance(answer, str):
             self.problem = answer
+            self.end()
         else:
             self.turns.append(answer)
 
@@ -140,7 +147,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     rows = data.vocabulary.padded_size()
     documents = [document.length for sequence in data for document in sequence.documents]
     contenders = {
-        name: Contender(name, recipe, data.directory, rows, options.attention, options.threads)
+        name: Contender(options.patience, name, recipe, data.directory, rows, options.attention, options.threads)
         for name in options.only or trainers.TRAINERS
     }
     for _ in range(options.turns + 1):
@@ -218,6 +225,7 @@ def main() -> int:
     parser.add_argument("--attention", help="of Trainer's model, as transformers names it")
     parser.add_argument("--steps", type=int, default=1, help="of a turn")
     parser.add_argument("--turns", type=int, default=5, help="of each trainer, behind the one that warms up")
+    parser.add_argument("--patience", type=float, default=900, help="seconds after which a trainer is left out")
     parser.add_argument("--only", choices=list(trainers.TRAINERS), nargs="+", help="trainers; by default all")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()

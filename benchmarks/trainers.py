@@ -127,6 +127,8 @@ def hugging_face(recipe: Recipe, data: Path, rows: int, attention: str, turns: T
 
     model = whole_model(FreshWeights(_config(recipe, rows), recipe.seed), "")
     model.set_attn_implementation(attention)
+    if recipe.activation_checkpointing:
+        model.gradient_checkpointing_enable()
     arguments = TrainingArguments(
         output_dir=str(data.parent / "trainer"),
         per_device_train_batch_size=recipe.micro_batch,
@@ -141,7 +143,6 @@ def hugging_face(recipe: Recipe, data: Path, rows: int, attention: str, turns: T
         optim="adamw_torch_fused",
         bf16=resolve_dtype(recipe.dtype, device()) == torch.bfloat16,
         torch_compile=recipe.compile,
-        activation_checkpointing=recipe.activation_checkpointing,
         use_cpu=device().type == "cpu",
         train_sampling_strategy="sequential",
         logging_steps=1,
@@ -201,8 +202,8 @@ def torchtitan(recipe: Recipe, data: Path, rows: int, attention: str, turns: Tur
             # Where a token's place in the sequence and in its document drift apart, another document begins.
             positions = extra_inputs["positions"]
             borders = document_borders(positions - torch.arange(positions.shape[1]).to(positions))
-            longest = int(borders.diff().max())
-            return VarlenMetadata(borders, borders, longest, longest)
+            # As ours: for the longest document's length it would compile again and again.
+            return VarlenMetadata(borders, borders, *[positions.shape[1]] * 2)
 
     class InTurns(Trainer):
         def train(self) -> None:
@@ -210,6 +211,8 @@ def torchtitan(recipe: Recipe, data: Path, rows: int, attention: str, turns: Tur
             super().train()
 
         def train_step(self, data_iterator: Any) -> None:
+            # It would forget the peak with each line that it logs.
+            self.metrics_processor.device_memory_monitor.reset_peak_stats = lambda: None
             self.losses: list[Tensor] = []
             super().train_step(data_iterator)
             turns.taken(float(sum(self.losses)))

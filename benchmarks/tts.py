@@ -2,7 +2,7 @@
 
     python benchmarks/tts.py                          # needs the extra `coqui`; two CPU threads, float32
     python benchmarks/tts.py --model DIR              # a checkpoint and its config.json, such as VCTK's
-    python benchmarks/tts.py --device cuda --precision bfloat16 --sentences 400 --batch 32
+    python benchmarks/tts.py --device cuda --precision bfloat16 --sentences 400 --singly 50
 
 coqui's way: `TTS(...).tts(text, speaker=..., split_sentences=False)` for each sentence. Ours makes the same sentences
 of the same weights, and resamples and trims them as well. They take turns; the median of several runs counts, after a
@@ -119,16 +119,18 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     asked = [Utterance(text, alone.voices[7 * i % len(alone.voices)], i) for i, text in enumerate(texts)]
     formants = [Utterance(text, espeak.voices[i % len(espeak.voices)], i) for i, text in enumerate(texts)]
 
+    singly = asked[:: max(1, len(asked) // options.singly)] if options.singly else asked
+
     def coquis() -> float:
         seconds = 0.0
         with contextlib.redirect_stdout(io.StringIO()):
-            for utterance in asked:
+            for utterance in singly:
                 audio = coqui.tts(utterance.text, speaker=utterance.voice, split_sentences=False)
                 seconds += (len(audio) - PAD_SILENCE_SAMPLES) / COQUIS_RATE
         return seconds
 
     def one_at_a_time() -> list[Speech]:
-        return [spoken(alone, [utterance])[0] for utterance in asked]
+        return [spoken(alone, [utterance])[0] for utterance in singly]
 
     ways = {
         "coqui": coquis,
@@ -146,7 +148,8 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         for name, made in results.items()
     }
     rates = {name: audio[name] / seconds[name] for name in ways}
-    pairs = list(zip(results["one at a time"], results["in batches"], strict=True))
+    of_batches = dict(zip(asked, results["in batches"], strict=True))
+    pairs = [(one, of_batches[utterance]) for utterance, one in zip(singly, results["one at a time"], strict=True)]
     same = [len(one.audio) == len(other.audio) for one, other in pairs]
     return {
         "model": options.model or "VITS as for VCTK, 109 speakers, random weights",
@@ -154,6 +157,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         "precision": options.precision,
         "device": torch.cuda.get_device_name() if options.device != "cpu" else f"CPU, {options.threads} threads",
         "sentences": len(texts),
+        "singly": len(singly),
         "batch": options.batch,
         "runs": options.runs,
         "audio_s": {name: round(value, 1) for name, value in audio.items()},
@@ -176,6 +180,9 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="of the CPU")
     parser.add_argument("--batch", type=int, help="sentences in a batch of ours; by default what the device likes")
     parser.add_argument("--sentences", type=int, default=16, help="of the bundled dialogues")
+    parser.add_argument(
+        "--singly", type=int, help="so many of them are spoken one by one, by coqui and by ours; by default all"
+    )
     parser.add_argument("--runs", type=int, default=3, help="of each, of which the median counts")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
@@ -186,7 +193,10 @@ def main() -> int:
         return 0
     print(f"{figures['model']}, {figures['precision']}; {figures['device']}; reads {figures['reads']}")
     batch = f"{figures['batch']} in a batch" if figures["batch"] else "batches as the device likes them"
-    print(f"{figures['sentences']} sentences, {batch}, median of {figures['runs']} runs in turn")
+    print(
+        f"{figures['sentences']} sentences, {figures['singly']} of them one by one, {batch}, "
+        f"median of {figures['runs']} runs in turn"
+    )
     for name, rate in figures["hours_per_hour"].items():
         print(f"{name:>14} {rate:>10,.2f} h of audio an hour {figures['ratio_to_coqui'][name]:>8,.2f} times coqui")
     print(
