@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import json
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 
 from duologue.errors import UserError
 from duologue.formats.card import Card, read_card
 from duologue.formats.fingerprint import canonical_json
-from duologue.formats.shards import Sample, npy_array, npy_bytes, opened_in_order, read_shard, sample_at
+from duologue.formats.shards import Sample, Window, npy_array, npy_bytes, opened, read_shard, sample_at
 from duologue.formats.vocabulary import Vocabulary
 
 VOCABULARY = "vocabulary"
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(NamedTuple):
     """A piece of a dialogue in a sequence. What lies outside all documents is padding.
 
     Attributes:
@@ -56,7 +55,7 @@ class PackedSequence:
 
     def members(self) -> dict[str, bytes]:
         """Return the webdataset members of the sequence."""
-        documents = [vars(document) for document in self.documents]
+        documents = [document._asdict() for document in self.documents]
         return {
             "tokens.npy": npy_bytes(self.tokens.astype("<u4")),
             "json": canonical_json({"documents": documents}),
@@ -73,7 +72,7 @@ def packed_sequence(members: Mapping[str, bytes]) -> PackedSequence:
         tokens = npy_array(members["tokens.npy"])
         if tokens.dtype != np.uint32 or tokens.ndim != 1:
             raise ValueError(f"tokens are {tokens.dtype} {list(tokens.shape)}, not uint32 [length]")
-        documents = tuple(Document(**document) for document in json.loads(members["json"])["documents"])
+        documents = tuple(Document(**document) for document in orjson.loads(members["json"])["documents"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a sample of a sequence set: {error!r}") from error
     return PackedSequence(tokens, documents)
@@ -106,7 +105,8 @@ class SequenceSet:
         # Where sequences begin in their shards; one more is where the last of them ends.
         self._offsets: dict[int, list[int]] = {}
         # The shard that is read from stays open, since the next sequence is likely to be in it.
-        self._current: tuple[int, Path, IO[bytes]] | None = None
+        self._current: tuple[int, Window] | None = None
+        self._trusted: set[int] = set()
         self._reading = threading.Lock()
 
     @property
@@ -141,15 +141,16 @@ class SequenceSet:
     def trust(self, shard: int) -> None:
         """Take a shard for what its card says, because its checksum was compared: nothing is read ahead then."""
         self._offsets.setdefault(shard, [0])
+        self._trusted.add(shard)
 
     def _read(self, shard: int, place: int) -> Sample:
-        path, file = self._file_of(shard)
+        path, window = self._window_of(shard)
         if shard not in self._offsets:
             self._offsets[shard] = self._survey(shard, path)
         offsets = self._offsets[shard]
         number = min(place, len(offsets) - 1)
         while True:
-            sample = sample_at(file, path, offsets[number])
+            sample = sample_at(window, offsets[number], shard in self._trusted)
             if sample is None:
                 raise self._miscounted(shard, path, number)
             if number + 1 == len(offsets):
@@ -171,14 +172,14 @@ class SequenceSet:
             hint="Run `duologue verify` on the directory, then make it again",
         )
 
-    def _file_of(self, shard: int) -> tuple[Path, IO[bytes]]:
+    def _window_of(self, shard: int) -> tuple[Path, Window]:
+        path = self.directory / self.card.shards[shard]["name"]
         if self._current is None or self._current[0] != shard:
             if self._current is not None:
-                self._current[2].close()
+                self._current[1].close()
             self._current = None
-            path = self.directory / self.card.shards[shard]["name"]
-            self._current = shard, path, opened_in_order(path)
-        return self._current[1:]
+            self._current = shard, Window(opened(path), path)
+        return path, self._current[1]
 
 
 def describe(card: Card) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,9 @@ from duologue.formats.ustar import BLOCK, header_of, name_and_size
 _NOTHING = bytes(BLOCK)
 # A shard ends with two blocks of zeros, and with more of them to whole records.
 _END, _RECORD = 2 * BLOCK, 20 * BLOCK
-_WRITTEN_AT_ONCE, _READ_AT_ONCE = 1 << 18, 1 << 16
+_WRITTEN_AT_ONCE, _READ_AT_ONCE = 1 << 18, 1 << 18
+# For one sample, of which the next is elsewhere.
+_READ_ALONE = 1 << 15
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
@@ -131,8 +133,7 @@ class ShardWriter:
         self._file.write(data)
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """A sample of a shard: its key, its members by extension, and where it begins and ends in the file."""
 
     key: str
@@ -150,58 +151,80 @@ def damaged(path: Path | str, what: str) -> UserError:
     )
 
 
-def _next_header(file: IO[bytes], path: Path | str, offset: int) -> tuple[str, int] | None:
-    header = file.read(BLOCK)
-    if header == _NOTHING:
-        return None
-    try:
-        return name_and_size(header)
-    except (tarfile.HeaderError, UnicodeDecodeError) as error:
-        raise damaged(path, f"no member begins at byte {offset} ({error})") from error
+class Window:
+    """What was read of a shard last, in large pieces: headers and contents are cut out of it.
+
+    Args:
+        file: a seekable shard.
+        path: its name, for messages.
+        at_once: bytes that are read together, at least.
+    """
+
+    def __init__(self, file: IO[bytes], path: Path | str, at_once: int = _READ_AT_ONCE) -> None:
+        self.path = path
+        self._file, self._at_once = file, at_once
+        self._begin, self._data = 0, b""
+
+    def reaches(self, end: int, begin: int) -> bool:
+        """Have the bytes from `begin` to `end` in memory; return whether the file has them all."""
+        if begin < self._begin or end > self._begin + len(self._data):
+            self._file.seek(begin)
+            self._begin, self._data = begin, self._file.read(max(end - begin, self._at_once))
+        return end <= self._begin + len(self._data)
+
+    def cut(self, begin: int, end: int) -> bytes:
+        """Return bytes that are in memory, as many as there are."""
+        return self._data[begin - self._begin : end - self._begin]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
-def _samples(file: IO[bytes], path: Path | str, offset: int) -> Iterator[Sample]:
-    """Yield the samples from `offset`, where `file` stands; before one is yielded, the header behind it is read."""
+def _samples(window: Window, offset: int, trusted: bool = False) -> Iterator[Sample]:
+    """Yield the samples from `offset` on; before one is yielded, the header behind it is read."""
     end = offset
     key: str | None = None
     members: dict[str, bytes] = {}
-    while (header := _next_header(file, path, end)) is not None:
-        name, size = header
+    window.reaches(end + BLOCK, offset)
+    while (header := window.cut(end, end + BLOCK)) != _NOTHING:
+        try:
+            name, size = name_and_size(header, trusted)
+        except (tarfile.HeaderError, UnicodeDecodeError) as error:
+            raise damaged(window.path, f"no member begins at byte {end} ({error})") from error
         itself, _, extension = name.partition(".")
         if itself != key:
             if key is not None:
                 yield Sample(key, members, offset, end)
             key, members, offset = itself, {}, end
-        data = file.read(size)
-        padding = -size % BLOCK
-        if len(data) < size or len(file.read(padding)) < padding:
-            raise damaged(path, f"it ends inside {name}")
+        begin, end = end + BLOCK, end + stored_bytes(size)
+        # With the header behind it, if there is one.
+        if not window.reaches(end + BLOCK, offset) and not window.reaches(end, offset):
+            raise damaged(window.path, f"it ends inside {name}")
         if extension in members:
-            raise damaged(path, f"the key {key} comes twice")
-        members[extension] = data
-        end += stored_bytes(size)
+            raise damaged(window.path, f"the key {key} comes twice")
+        members[extension] = window.cut(begin, begin + size)
     if key is not None:
         yield Sample(key, members, offset, end)
 
 
-def sample_at(file: IO[bytes], path: Path | str, offset: int) -> Sample | None:
+def sample_at(window: Window, offset: int, trusted: bool = False) -> Sample | None:
     """Read the sample that begins at `offset`, or None if that is the shard's end.
 
     Args:
-        file: a seekable shard; it is left anywhere.
-        path: its name, for messages.
+        window: of the shard.
         offset: in bytes.
+        trusted: whether the shard's own checksum was compared, so that those of headers need not be.
 
     Raises:
         UserError: the shard is truncated or damaged, or a member comes twice.
     """
-    file.seek(offset)
-    return next(_samples(file, path, offset), None)
+    return next(_samples(window, offset, trusted), None)
 
 
 def read_sample(file: IO[bytes], path: Path | str) -> Sample | None:
     """Read the sample that begins where `file` stands, and leave it behind it; see `sample_at`."""
-    sample = sample_at(file, path, file.tell())
+    sample = sample_at(Window(file, path, _READ_ALONE), file.tell())
     if sample is not None:
         file.seek(sample.end)
     return sample
@@ -215,8 +238,8 @@ def read_shard(path: Path) -> Iterator[Sample]:
             not side by side.
     """
     keys: set[str] = set()
-    with opened_in_order(path) as file:
-        for sample in _samples(file, path, 0):
+    with opened(path) as file:
+        for sample in _samples(Window(file, path), 0):
             if sample.key in keys:
                 raise damaged(path, f"the key {sample.key} comes twice")
             keys.add(sample.key)
@@ -234,11 +257,6 @@ def opened(path: Path) -> IO[bytes]:
             return seekable(path)
     except FileNotFoundError as error:
         raise UserError("a shard is missing", where=path, hint="Make its directory again") from error
-
-
-def opened_in_order(path: Path) -> IO[bytes]:
-    """Open a shard for reading one sample after the other: in larger pieces than `opened`; raises as it does."""
-    return io.BufferedReader(opened(path), _READ_AT_ONCE)  # type: ignore[type-var]
 
 
 @lru_cache(maxsize=1024)

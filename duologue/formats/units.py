@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import orjson
 
 from duologue.formats.fingerprint import canonical_json
 from duologue.formats.shards import npy_array, npy_bytes
@@ -131,7 +131,7 @@ def unit_sample(members: Mapping[str, bytes], *, turns: bool = True, sentences: 
         ValueError: a member is missing or malformed, or the units are not int16 `[2, frames]`.
     """
     try:
-        about = json.loads(members["json"])
+        about = orjson.loads(members["json"])
         units = npy_array(members["units.npy"])
         if units.dtype != np.int16 or units.ndim != 2 or units.shape[0] != 2:
             raise ValueError(f"units are {units.dtype} {list(units.shape)}, not int16 [2, frames]")

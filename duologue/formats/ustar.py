@@ -8,11 +8,12 @@ import zlib
 BLOCK = tarfile.BLOCKSIZE
 _LONGEST_NAME = 100
 _LARGEST_SIZE = 8**11 - 1
-# Behind the name: mode 0644, user and group 0; the size; a time of 0.
-_BEGIN = b"%b0000644\x000000000\x000000000\x00%011o\x0000000000000\x00"
+# Behind the name: mode 0644, user and group 0; the size; a time of 0; the checksum.
+_ABOUT = b"0000644\x000000000\x000000000\x00%011o\x0000000000000\x00%06o"
 # A regular file, no link; the rest names no user, group, device or prefix.
 _END = b"\x00 0" + bytes(100) + b"ustar\x0000" + bytes(BLOCK - 265)
-# The checksum counts its own eight bytes as spaces; of `_END`, two of them are the first.
+# The checksum stands in front of `_END`, and counts its own eight bytes, of which two are there, as spaces.
+_CHECKSUM = 148
 _SUM = sum(_END[2:]) + 8 * ord(" ")
 
 
@@ -30,28 +31,32 @@ def header_of(name: bytes, size: int) -> bytes:
         raise ValueError(f"the name {name!r} is longer than {_LONGEST_NAME} bytes, or holds a zero")
     if not 0 <= size <= _LARGEST_SIZE:
         raise ValueError(f"{name!r} has {size} bytes, and a tar member less than 8 GiB")
-    begin = _BEGIN % (name.ljust(_LONGEST_NAME, b"\x00"), size)
+    name = name.ljust(_LONGEST_NAME, b"\x00")
+    return name + _ABOUT % (size, _checksum(name + _ABOUT % (size, 0))) + _END
+
+
+def _checksum(header: bytes) -> int:
+    """Return the checksum of a header that ends as ours do, from what stands before it."""
     # The lower half of an Adler-32 is one more than the sum of the bytes, if that is below 65521.
-    checksum = _SUM + (zlib.adler32(begin) & 0xFFFF) - 1
-    return b"%b%06o%b" % (begin, checksum, _END)
+    return _SUM + (zlib.adler32(header[:_CHECKSUM]) & 0xFFFF) - 1
 
 
-def name_and_size(header: bytes) -> tuple[str, int]:
+def name_and_size(header: bytes, trusted: bool = False) -> tuple[str, int]:
     """Return the name of a member and the size of its content, in bytes.
 
     Args:
         header: its block of 512 bytes, or what is left of it in a damaged file.
+        trusted: whether it is known to be one of ours as it was written.
 
     Raises:
         tarfile.HeaderError: it is no header, or its checksum is wrong.
         UnicodeDecodeError: the name is not in UTF-8.
     """
-    name = header[:_LONGEST_NAME].rstrip(b"\x00")
     try:
         size = int(header[124:135], 8)
-        # A header equal to the one we would write is sound, checksum and all.
-        if header == header_of(name, size):
-            return name.decode(), size
+        # What equals ours but for the name is sound, if its checksum is.
+        if trusted or header[_LONGEST_NAME:] == _ABOUT % (size, _checksum(header)) + _END:
+            return header[:_LONGEST_NAME].partition(b"\x00")[0].decode(), size
     except ValueError:
         pass
     # It is of others, or damaged, and then this says how.

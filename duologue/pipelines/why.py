@@ -163,7 +163,7 @@ def _documents(directory: Path, card: Card, identifier: str) -> Iterator[dict[st
             for document in documents:
                 if document.id == identifier:
                     epoch = min(int(document.progress * epochs), epochs - 1)
-                    yield {"shard": shard, "sequence": int(sample.key), "epoch": epoch, **asdict(document)}
+                    yield {"shard": shard, "sequence": int(sample.key), "epoch": epoch, **document._asdict()}
 
 
 def _shards(card: Card) -> list[str]:

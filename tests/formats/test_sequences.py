@@ -132,7 +132,7 @@ def test_sequence_comes_back_from_its_members():
     back = packed_sequence(members)
     assert back.documents == sequence(3).documents
     assert back.members() == members
-    assert members["json"] == canonical_json({"documents": [asdict(document) for document in back.documents]})
+    assert members["json"] == canonical_json({"documents": [document._asdict() for document in back.documents]})
 
 
 def test_documents_of_sets_without_sources_are_read():

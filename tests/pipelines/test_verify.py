@@ -295,7 +295,7 @@ def test_audio_that_is_no_flac_is_named(copy: Callable[[str], Path]) -> None:
 
 def _longer(sequence: PackedSequence) -> PackedSequence:
     first, *rest = sequence.documents
-    return replace(sequence, documents=(replace(first, length=first.length + 1), *rest))
+    return replace(sequence, documents=(first._replace(length=first.length + 1), *rest))
 
 
 def _token(place: int, token: int) -> Callable[[PackedSequence], PackedSequence]:
@@ -309,7 +309,7 @@ def _token(place: int, token: int) -> Callable[[PackedSequence], PackedSequence]
 
 def _early(sequence: PackedSequence) -> PackedSequence:
     *rest, last = sequence.documents
-    return replace(sequence, documents=(*rest, replace(last, progress=0.0)))
+    return replace(sequence, documents=(*rest, last._replace(progress=0.0)))
 
 
 BASE = Vocabulary.byte_level(UNITS).base_size
