@@ -68,9 +68,9 @@ PACKAGES = {"streaming": "mosaicml-streaming", "litdata": "litdata"}
 class Size:
     """How much is measured: samples, how many of them differ, samples of a shard, and runs."""
 
-    samples: int = 2048
+    samples: int = 4096
     different: int = 512
-    per_shard: int = 1024
+    per_shard: int = 512
     runs: int = 5
 
 
