@@ -31,7 +31,7 @@ def write_valid(directory: Path, **settings: Any) -> Path:
     with ShardWriter(directory / "valid-00000.tar") as writer:
         for number, sequence in enumerate(sequences):
             names = ("calls", "tasks")
-            documents = tuple(replace(d, source=names[place % 2]) for place, d in enumerate(sequence.documents))
+            documents = tuple(d._replace(source=names[place % 2]) for place, d in enumerate(sequence.documents))
             writer.add(f"{number:09d}", replace(sequence, documents=documents).members())
     assert writer.info is not None
     shards.append({"name": writer.info.name, "samples": writer.info.samples, "sha256": writer.info.sha256})
