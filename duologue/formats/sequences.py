@@ -144,42 +144,45 @@ class SequenceSet:
         self._trusted.add(shard)
 
     def _read(self, shard: int, place: int) -> Sample:
-        path, window = self._window_of(shard)
+        window = self._window_of(shard)
         if shard not in self._offsets:
-            self._offsets[shard] = self._survey(shard, path)
+            self._offsets[shard] = self._survey(shard)
         offsets = self._offsets[shard]
         number = min(place, len(offsets) - 1)
         while True:
             sample = sample_at(window, offsets[number], shard in self._trusted)
             if sample is None:
-                raise self._miscounted(shard, path, number)
+                raise self._miscounted(shard, number)
             if number + 1 == len(offsets):
                 offsets.append(sample.end)
             if number == place:
                 return sample
             number += 1
 
-    def _survey(self, shard: int, path: Path) -> list[int]:
-        offsets = [sample.offset for sample in read_shard(path)]
+    def _survey(self, shard: int) -> list[int]:
+        offsets = [sample.offset for sample in read_shard(self._path_of(shard))]
         if len(offsets) != self.card.shards[shard]["samples"]:
-            raise self._miscounted(shard, path, len(offsets))
+            raise self._miscounted(shard, len(offsets))
         return offsets
 
-    def _miscounted(self, shard: int, path: Path, found: int) -> UserError:
+    def _miscounted(self, shard: int, found: int) -> UserError:
         return UserError(
             f"the shard has {found} sequences, its card says {self.card.shards[shard]['samples']}",
-            where=path,
+            where=self._path_of(shard),
             hint="Run `duologue verify` on the directory, then make it again",
         )
 
-    def _window_of(self, shard: int) -> tuple[Path, Window]:
-        path = self.directory / self.card.shards[shard]["name"]
+    def _path_of(self, shard: int) -> Path:
+        return self.directory / self.card.shards[shard]["name"]
+
+    def _window_of(self, shard: int) -> Window:
         if self._current is None or self._current[0] != shard:
             if self._current is not None:
                 self._current[1].close()
             self._current = None
+            path = self._path_of(shard)
             self._current = shard, Window(opened(path), path)
-        return path, self._current[1]
+        return self._current[1]
 
 
 def describe(card: Card) -> dict[str, Any]:
