@@ -80,7 +80,8 @@ def _fetched(pointers: Sequence[Pointer]) -> Iterator[Sample]:
 
 
 def _sample(file: IO[bytes], pointer: Pointer) -> Sample:
-    sample = read_sample(file, pointer.path)
+    # It, and the header behind it.
+    sample = read_sample(file, pointer.path, pointer.size + BLOCK)
     if sample is None:
         raise damaged(pointer.path, f"no sample begins at byte {pointer.offset}")
     return sample

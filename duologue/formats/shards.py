@@ -26,8 +26,6 @@ _NOTHING = bytes(BLOCK)
 # A shard ends with two blocks of zeros, and with more of them to whole records.
 _END, _RECORD = 2 * BLOCK, 20 * BLOCK
 _WRITTEN_AT_ONCE, _READ_AT_ONCE = 1 << 18, 1 << 18
-# For one sample, of which the next is elsewhere.
-_READ_ALONE = 1 << 15
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
@@ -222,9 +220,9 @@ def sample_at(window: Window, offset: int, trusted: bool = False) -> Sample | No
     return next(_samples(window, offset, trusted), None)
 
 
-def read_sample(file: IO[bytes], path: Path | str) -> Sample | None:
-    """Read the sample that begins where `file` stands, and leave it behind it; see `sample_at`."""
-    sample = sample_at(Window(file, path, _READ_ALONE), file.tell())
+def read_sample(file: IO[bytes], path: Path | str, at_once: int = _READ_AT_ONCE) -> Sample | None:
+    """Read the sample that begins where `file` stands, and leave it behind it; see `Window` and `sample_at`."""
+    sample = sample_at(Window(file, path, at_once), file.tell())
     if sample is not None:
         file.seek(sample.end)
     return sample
