@@ -206,9 +206,7 @@ def _memory(recipe: Recipe, config: LlamaConfig, parameters: int, length: int, g
         "activations": activations,
         # A piece of the logits, its gradient, and the gradient of the output layer; in bfloat16 the logits are there
         # in float32 as well, unless compiled, and the gradient is.
-        "logits": min(tokens, PIECE)
-        * config.vocab_size
-        * (2 * computed + (0 if recipe.compile else 8 - 2 * computed))
+        "logits": min(tokens, PIECE) * config.vocab_size * (2 * computed if recipe.compile else 8)
         + head * (8 + computed),
         "runtime": _RUNTIME,
     }

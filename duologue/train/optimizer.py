@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -79,20 +80,24 @@ class CompactAdamW(Optimizer):
                 state = self.state[weight]
                 state["step"] += 1
                 parts = (weight, weight.grad, *(state[key] for key in MOMENTS))
-                numbers = _numbers(int(state["step"]), group)
+                numbers = _numbers(
+                    int(state["step"]), group["lr"], group["betas"], group["eps"], group["weight_decay"]
+                )
                 for pieces in zip(*(part.flatten().split(_AT_ONCE) for part in parts), strict=True):
                     self._update(*pieces, *numbers)
 
 
-def _numbers(step: int, group: Mapping[str, Any]) -> list[Tensor]:
-    first, second = group["betas"]
+# All weights of a group take the same step, one after the other.
+@lru_cache(maxsize=2)
+def _numbers(step: int, rate: float, betas: tuple[float, float], least: float, decay: float) -> list[Tensor]:
+    first, second = betas
     numbers = (
         1 - first,
         1 - second,
-        1 - group["lr"] * group["weight_decay"],
+        1 - rate * decay,
         1 - second**step,
-        group["eps"],
-        -group["lr"] / (1 - first**step),
+        least,
+        -rate / (1 - first**step),
     )
     # As tensors: for numbers that change with every step, the program would be compiled again and again.
     return [torch.tensor(number, dtype=torch.float64) for number in numbers]
