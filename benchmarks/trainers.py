@@ -203,16 +203,17 @@ def torchtitan(recipe: Recipe, data: Path, rows: int, attention: str, turns: Tur
             positions = extra_inputs["positions"]
             borders = document_borders(positions - torch.arange(positions.shape[1]).to(positions))
             # As ours: for the longest document's length it would compile again and again.
-            return VarlenMetadata(borders, borders, *[positions.shape[1]] * 2)
+            length = positions.shape[1]
+            return VarlenMetadata(borders, borders, length, length)
 
     class InTurns(Trainer):
         def train(self) -> None:
+            # It would forget the peak with each line that it logs.
+            self.metrics_processor.device_memory_monitor.reset_peak_stats = lambda: None
             turns.begin()
             super().train()
 
         def train_step(self, data_iterator: Any) -> None:
-            # It would forget the peak with each line that it logs.
-            self.metrics_processor.device_memory_monitor.reset_peak_stats = lambda: None
             self.losses: list[Tensor] = []
             super().train_step(data_iterator)
             turns.taken(float(sum(self.losses)))

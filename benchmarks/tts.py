@@ -72,6 +72,11 @@ def random_model(directory: Path, phonemes: bool) -> None:
     torch.save({"model": model.state_dict()}, directory / "model_file.pth")
 
 
+def spread(items: list[Any], count: int) -> list[Any]:
+    """Return so many items, spread over all of them."""
+    return [items[index * len(items) // count] for index in range(count)]
+
+
 def sentences(count: int, directory: Path) -> list[str]:
     """Return so many sentences of the bundled dialogues, spread over all of them."""
     found = []
@@ -83,7 +88,7 @@ def sentences(count: int, directory: Path) -> list[str]:
             for turn in dialogue.turns:
                 with contextlib.suppress(Unusable):
                     found += [sentence.spoken for sentence in speakable(turn.text)]
-    return [found[index * len(found) // count] for index in range(count)]
+    return spread(found, count)
 
 
 def spoken(engine: Engine, utterances: list[Utterance]) -> list[Speech]:
@@ -119,7 +124,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     asked = [Utterance(text, alone.voices[7 * i % len(alone.voices)], i) for i, text in enumerate(texts)]
     formants = [Utterance(text, espeak.voices[i % len(espeak.voices)], i) for i, text in enumerate(texts)]
 
-    singly = asked[:: max(1, len(asked) // options.singly)] if options.singly else asked
+    singly = spread(asked, options.singly or len(asked))
 
     def coquis() -> float:
         seconds = 0.0
