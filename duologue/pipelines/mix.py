@@ -28,6 +28,7 @@ from duologue.formats.sequences import VOCABULARY, Document, PackedSequence
 from duologue.formats.units import UnitSample
 from duologue.formats.vocabulary import Vocabulary
 from duologue.pipelines.engine import for_each
+from duologue.pipelines.local_workers import kept
 from duologue.pipelines.measures import Measures
 from duologue.pipelines.mix_index import STATION, UnitShard, WriteIndex, read_sample, vocabulary_of, write_as_tokens
 from duologue.pipelines.mix_plan import INDEX, PLAN, Plan, pieces_between, plan
@@ -222,6 +223,7 @@ def _speech_by_progress(visits: np.ndarray) -> list[dict[str, Any]]:
     return rows
 
 
+@kept()
 def mix(
     settings: MixSettings,
     out: Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -19,7 +20,10 @@ if __name__ == "__main__":
     # The harness prints what its work raises, and that the first process is gone: what matters, that one explains.
     with Path(os.devnull).open("w") as nothing, contextlib.redirect_stderr(nothing):
         try:
-            sdk_worker_main.main(sys.argv)
+            # Each line is a pipeline to serve.
+            for line in sys.stdin:
+                os.environ.update(json.loads(line))
+                sdk_worker_main.main(sys.argv)
         finally:
             # Where the first process ended early, threads are at work still, which native libraries do not survive.
             os._exit(0)

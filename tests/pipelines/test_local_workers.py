@@ -9,6 +9,7 @@ import pytest
 
 from duologue.errors import UserError
 from duologue.pipelines.engine import for_each
+from duologue.pipelines.local_workers import kept
 from tests.pipelines.killing import children, command_of, kill
 
 
@@ -46,4 +47,28 @@ def test_workers_that_are_killed_end_the_run_in_one_message(tmp_path: Path, coun
     Thread(target=lambda: (killing.join(), time.sleep(1), after.touch())).start()
     with pytest.raises(UserError, match="a worker process died"):
         for_each(work, [1, 2], workers=2)
+    assert own_workers() == []
+
+
+def test_kept_workers_serve_one_pipeline_after_the_other_and_end_with_the_last(tmp_path: Path) -> None:
+    def work(number: int) -> None:
+        (tmp_path / f"{number}-{os.getpid()}").touch()
+
+    with kept():
+        for_each(work, [1], workers=2)
+        workers = own_workers()
+        for_each(work, [2], workers=2)
+        assert sorted(own_workers()) == sorted(workers)
+    assert own_workers() == []
+    served = {int(path.name.split("-")[1]) for path in tmp_path.iterdir()}
+    assert len(list(tmp_path.iterdir())) == 2
+    assert served <= set(workers)
+
+
+def test_a_kept_worker_that_has_died_ends_the_next_pipeline_in_one_message() -> None:
+    with kept():
+        for_each(print, [1], workers=2)
+        kill(own_workers()[:1])
+        with pytest.raises(UserError, match="a worker process died"):
+            for_each(print, [1], workers=2)
     assert own_workers() == []
