@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.commands import Command, Ended, call, make_lab
 from tests.stores import Store
 
 # How long an example takes says nothing on a machine that others use too.
@@ -39,3 +41,19 @@ def bucket(store: Store) -> Iterator[str]:
     boto3.client("s3").create_bucket(Bucket=name)
     yield f"s3://{name}"
     store.refuses = lambda number, method: False
+
+
+@pytest.fixture
+def duologue(capfd: pytest.CaptureFixture[str]) -> Command:
+    def run(*arguments: object) -> Ended:
+        capfd.readouterr()
+        code = call(*arguments)
+        return Ended(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One artefact of each kind, made by the commands, and inputs that are wrong in all the usual ways."""
+    return make_lab(tmp_path_factory.mktemp("lab"))

@@ -1,157 +1,24 @@
+"""What commands say: help, mistakes, damage, output."""
+
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import resource
 import shutil
-import signal
 import subprocess
 import sys
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 import typer
 
 from duologue.cli import app
 from duologue.cli_options import here, place
 from duologue.formats.card import CARD
-from duologue.program import main
+from tests.commands import MIXED, PROGRAM, SAID, Command, Ended, call, refused
 from tests.pipelines.comparing import contents
-
-SAID = ["How are you today?", "I am fine, thank you.", "What did you do?", "We went to the cinema and had dinner."]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-# As the installed script does.
-PROGRAM = ["-c", "from duologue.program import main; main()"]
-
-
-class Ended(NamedTuple):
-    """How a command ended: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-
-def call(*arguments: object) -> int:
-    """Run the command line in this process; return its exit code."""
-    before = sys.argv
-    sys.argv = ["duologue", *map(str, arguments)]
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = before
-    raise AssertionError("the command line always ends by SystemExit")
-
-
-Command = Callable[..., Ended]
-
-
-@pytest.fixture
-def duologue(capfd: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: object) -> Ended:
-        capfd.readouterr()
-        code = call(*arguments)
-        return Ended(code, *capfd.readouterr())
-
-    return run
-
-
-def refused(ended: Ended, *says: str) -> str:
-    """Check that a command ended in one message with all this in it, and return the message."""
-    errors = [line for line in ended.err.splitlines() if line.startswith("duologue: error: ")]
-    assert ended.code == 2, ended
-    assert len(errors) == 1, ended.err
-    assert ended.err.endswith(errors[0] + "\n")
-    assert "Traceback" not in ended.err and "Traceback" not in ended.out
-    for words in says:
-        assert words in errors[0]
-    return errors[0]
-
-
-def chats(path: Path, count: int, turns: int = 3) -> Path:
-    with path.open("w") as file:
-        for number in range(count):
-            messages = [
-                {"role": ("user", "assistant")[turn % 2], "content": SAID[(number + turn) % 4]}
-                for turn in range(turns)
-            ]
-            file.write(json.dumps({"id": f"chat-{number}", "messages": messages}) + "\n")
-    return path
-
-
-def call_of_two(path: Path, seconds: float = 1.5) -> Path:
-    draw = np.random.default_rng(len(path.stem))
-    soundfile.write(path, draw.normal(size=(round(seconds * 16_000), 2)) * draw.random((1, 2)) * 0.1, 16_000)
-    return path
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One artefact of each kind, made by the commands, and inputs that are wrong in all the usual ways."""
-    place = tmp_path_factory.mktemp("lab")
-    chats(place / "chats.jsonl", 8)
-    (place / "calls").mkdir()
-    for name in ("one", "other", "another"):
-        call_of_two(place / "calls" / f"{name}.wav")
-    made = [
-        ("manifest", "dialogues", place / "chats.jsonl", "--out", place / "dialogues"),
-        ("manifest", "stereo", place / "calls", "--out", place / "recordings"),
-        ("synthesize", place / "dialogues", "--out", place / "spoken", "--rows-per-shard", 2),
-        ("tokenize", place / "recordings", "--out", place / "heard", "--rows-per-shard", 1),
-        ("mix", place / "spoken", "--stage", 1, "--out", place / "stage1", *MIXED),
-        ("mix", place / "spoken", "--stage", 2, "--out", place / "stage2", *MIXED),
-        ("tokenizer", "fit", place / "recordings", "--out", place / "tokenizer", "--units", 8),
-        ("tokenize", place / "recordings", "--out", place / "heard8", "--tokenizer", place / "tokenizer"),
-        ("train", "--recipe", place / "recipe.toml", "--data", place / "stage1", "--out", place / "run"),
-    ]
-    (place / "recipe.toml").write_text(RECIPE)
-    for arguments in made:
-        assert call(*arguments) == 0
-    (place / "empty.jsonl").touch()
-    (place / "empty").mkdir()
-    (place / "cut.json").write_text('[{"id": "a", "messages": [{"role": "user", "cont')
-    (place / "talk.jsonl").write_text('{"id": "a", "talk": [{"who": "x", "say": "hi"}]}\n')
-    for name, edit in (("mono", lambda audio: audio[:, 0]), ("nan", _with_a_nan)):
-        (place / name).mkdir()
-        audio, rate = soundfile.read(place / "calls" / "one.wav", dtype="float32")
-        soundfile.write(place / name / "call.wav", edit(audio), rate, subtype="FLOAT")
-    assert call("manifest", "stereo", place / "nan", "--out", place / "nan-recordings") == 0
-    return place
-
-
-MIXED = ("--sequence-length", 128, "--sequences-per-shard", 2)
-RECIPE = """
-name = "tiny"
-stage = 1
-sequences_per_step = 1
-micro_batch = 1
-learning_rate = 1e-3
-warmup_steps = 1
-steps = 2
-checkpoint_every = 1
-
-[model]
-hidden_size = 32
-layers = 1
-heads = 2
-kv_heads = 2
-intermediate_size = 32
-"""
-
-
-def _with_a_nan(audio: np.ndarray) -> np.ndarray:
-    audio[100, 1] = np.nan
-    return audio
-
 
 # ---- help and usage
 
@@ -340,112 +207,6 @@ def test_an_error_in_a_worker_arrives_as_the_same_message(
     assert contents(tmp_path / "out") == contents(lab / "stage1")
 
 
-# ---- places that take nothing
-
-
-@contextlib.contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let no file grow beyond `size` bytes: a full disk that every machine and every user can have."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-GROWING = [
-    ("dialogues", 1_000, "manifest dialogues {lab}/chats.jsonl --out {out}"),
-    ("recordings", 1_000, "manifest stereo {lab}/calls --out {out}"),
-    ("tokenizer", 2_000, "tokenizer fit {lab}/recordings --units 8 --out {out}"),
-    ("spoken", 5_000, "synthesize {lab}/dialogues --out {out} --rows-per-shard 2"),
-    ("heard", 5_000, "tokenize {lab}/recordings --out {out} --rows-per-shard 1"),
-    ("heard", 5_000, "tokenize {lab}/recordings --out {out} --rows-per-shard 1 --workers 2"),
-    ("stage1", 9_000, "mix {lab}/spoken --stage 1 --out {out} --sequence-length 128 --sequences-per-shard 2"),
-]
-
-
-@pytest.mark.parametrize(("reference", "size", "line"), GROWING, ids=[line for _, _, line in GROWING])
-def test_a_write_that_the_system_refuses_ends_in_one_message_and_the_next_run_completes(
-    duologue: Command, lab: Path, tmp_path: Path, reference: str, size: int, line: str
-) -> None:
-    out = tmp_path / "out"
-    arguments = line.format(lab=lab, out=out).split()
-    with largest_file(size):
-        ended = duologue(*arguments)
-    message = refused(ended, "larger than this system allows", str(out))
-    assert ".tmp-" not in message
-    assert not list(out.rglob(".tmp-*")) and not (out / CARD).exists()
-    assert duologue(*arguments).code == 0
-    assert contents(out) == contents(lab / reference)
-
-
-def test_training_that_cannot_write_ends_in_one_message_and_the_next_run_completes(
-    duologue: Command, lab: Path, tmp_path: Path
-) -> None:
-    arguments = ("train", "--recipe", lab / "recipe.toml", "--data", lab / "stage1", "--out", tmp_path / "run")
-    with largest_file(20_000):
-        ended = duologue(*arguments)
-    refused(ended, "larger than this system allows", "checkpoint-000001")
-    assert not list((tmp_path / "run").glob("checkpoint-*")) and not list((tmp_path / "run").glob(".tmp-*"))
-    ended = duologue(*arguments, "--json")
-    assert ended.code == 0 and json.loads(ended.out)["step"] == 2
-    refused(duologue(*arguments, "--steps", 1), "the directory holds another run")
-
-
-_ON_A_SMALL_DISK = """
-import sys
-from pathlib import Path
-from tests.test_cli import call
-disk, manifest = map(Path, sys.argv[1:])
-arguments = ("synthesize", manifest, "--out", disk / "units", "--rows-per-shard", 2)
-print(call(*arguments), flush=True)
-print(sorted(path.name for path in (disk / "units").iterdir()), flush=True)
-(disk / "ballast").unlink()
-code = call(*arguments)
-import shutil
-shutil.copytree(disk / "units", disk.parent / "units")
-sys.exit(code)
-"""
-
-
-def test_a_full_disk_ends_in_one_message_and_a_run_after_it_completes(lab: Path, tmp_path: Path) -> None:
-    isolated = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    mounted = 'mount -t tmpfs -o size=1m tmpfs "$0"'
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if shutil.which("unshare") is None or subprocess.run([*isolated, mounted, disk], capture_output=True).returncode:
-        pytest.skip("this machine mounts nothing for us")
-    filled = f'{mounted} && head -c 1000000 /dev/zero >"$0/ballast" && exec "$1" -c "$2" "$0" "$3"'
-    command = [*isolated, filled, disk, sys.executable, _ON_A_SMALL_DISK, lab / "dialogues"]
-    ended = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, cwd=Path(__file__).parents[1])
-    first, left, *_ = ended.stdout.splitlines()
-    assert first == "2" and ".tmp-" not in left and "units-00000.json" in left
-    assert ended.stderr.count("duologue: error: the disk is full while writing") == 1
-    assert "Traceback" not in ended.stderr
-    assert ended.returncode == 0, ended.stderr
-    assert contents(tmp_path / "units") == contents(lab / "spoken")
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "manifest dialogues {lab}/chats.jsonl --out {out}",
-        "tokenizer fit {lab}/recordings --units 8 --out {out}",
-        "synthesize {lab}/dialogues --out {out}",
-        "mix {lab}/spoken --stage 1 --out {out}",
-        "train --recipe {lab}/recipe.toml --data {lab}/stage1 --out {out}",
-        "report {lab}/spoken --out {out}/report.html",
-        "demo --out {out}",
-    ],
-)
-def test_a_directory_that_cannot_be_made_is_named(duologue: Command, lab: Path, line: str) -> None:
-    # Not even the superuser makes a directory there.
-    ended = duologue(*line.format(lab=lab, out="/sys/duologue").split())
-    message = refused(ended, "/sys/duologue", "Choose a directory you may write to")
-    assert "permission denied" in message or "read-only" in message
-
-
 # ---- output
 
 
@@ -511,66 +272,6 @@ def test_letters_that_the_terminal_lacks_come_as_numbers(tmp_path: Path) -> None
     ended = subprocess.run(program, capture_output=True, text=True, env=environment)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert r"Gr\xfc\xdfe, Zo\xeb" in ended.stdout
-
-
-# ---- interrupts
-
-
-def _marked(mark: str) -> list[str]:
-    """The command lines of all processes that inherited an environment variable with this value."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if mark.encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return found
-
-
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found by /proc")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_after_an_interrupt_nothing_runs_on_and_the_same_command_completes(
-    duologue: Command, many: tuple[Path, Path], tmp_path: Path, workers: int
-) -> None:
-    manifest, reference = many
-    mark, out = uuid.uuid4().hex, tmp_path / "out"
-    arguments = ["synthesize", manifest, "--out", out, "--rows-per-shard", "1", "--workers", str(workers)]
-    # A session of its own, and the signal to all of it: what a terminal does with Ctrl-C.
-    process = subprocess.Popen(
-        [sys.executable, *PROGRAM, *arguments],
-        env={**ENVIRONMENT, "DUOLOGUE_TEST": mark},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # A suite that runs in the background was told to pass over it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while not list(out.glob("units-*.json")) and process.poll() is None:
-        time.sleep(0.02)
-    assert any("espeak" in line for line in _marked(mark))
-    os.killpg(process.pid, signal.SIGINT)
-    said, told = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert said == "" and "Traceback" not in told
-    assert told.splitlines()[-1] == "duologue: interrupted. Run the same command again: it goes on from here"
-    # The child that holds espeak-ng ends when it sees the end of its input.
-    until = time.monotonic() + 30
-    while _marked(mark) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert _marked(mark) == []
-    assert not (out / CARD).exists()
-    assert duologue(*arguments[:-2]).code == 0
-    assert contents(out) == contents(reference)
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A manifest that takes a while to synthesize, and the units of an unbroken run."""
-    place = tmp_path_factory.mktemp("many")
-    chats(place / "chats.jsonl", 30)
-    assert call("manifest", "dialogues", place / "chats.jsonl", "--out", place / "manifest") == 0
-    assert call("synthesize", place / "manifest", "--out", place / "units", "--rows-per-shard", 1) == 0
-    return place / "manifest", place / "units"
 
 
 def parameters(group: Any, name: str = "duologue") -> Iterator[tuple[str, Any]]:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import MIXED, Command, call, chats, refused
 from tests.pipelines.comparing import contents
-from tests.test_cli import Command, call, chats, duologue, refused
-
-__all__ = ["duologue"]
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +24,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for arguments in made:
         assert call(*arguments) == 0
     return place
-
-
-MIXED = ("--sequence-length", 128, "--sequences-per-shard", 2)
 
 
 def test_preflight_stands_before_the_command_itself(lab: Path, duologue: Command, tmp_path: Path) -> None:
