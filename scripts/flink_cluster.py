@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import shutil
 import signal
 import socket
@@ -171,12 +170,8 @@ def run(directory: Path) -> None:
                 *("--flink-master", f"http://127.0.0.1:{rest}", "--artifacts-dir", str(scratch / "artifacts")),
                 *("--job-port", str(job), "--artifact-port", "0", "--expansion-port", "0"),
             ],
-            "worker-pool": [
-                *(sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={pool}")
-            ],
+            "worker-pool": [*(sys.executable, "-m", "duologue.pipelines.worker_pool", f"--service_port={pool}")],
         }
-        # The pool starts its workers by the name `python`: it must be this one.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         processes: dict[str, subprocess.Popen[bytes]] = {}
         logs = {name: stack.enter_context((scratch / f"{name}.log").open("wb")) for name in commands}
 
@@ -186,7 +181,6 @@ def run(directory: Path) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=logs[name],
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PATH": path},
                 preexec_fn=_die_with_parent,
             )
             stack.callback(_stop, processes[name])

@@ -12,7 +12,7 @@ import pytest
 
 from tests.pipelines.conftest import dialogues, lab, recordings, tally
 
-__all__ = ["cluster", "dialogues", "lab", "recordings", "starting", "tally"]
+__all__ = ["cluster", "dialogues", "lab", "recordings", "running", "starting", "tally"]
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "flink_cluster.py"
 # Where `make flink` has put Flink; without it these tests are skipped: they take minutes.
@@ -36,9 +36,16 @@ def starting() -> tuple[subprocess.Popen[str], dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[list[str]]:
-    """Beam's flags for a cluster that is there for the session."""
+def running() -> Iterator[dict[str, Any]]:
+    """What a cluster that is there for the session says of itself."""
     process, about = starting()
-    yield about["flags"]
+    yield about
     process.terminate()
     process.wait(90)
+
+
+@pytest.fixture(scope="session")
+def cluster(running: dict[str, Any]) -> list[str]:
+    """Beam's flags for it."""
+    flags: list[str] = running["flags"]
+    return flags

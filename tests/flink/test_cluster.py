@@ -6,6 +6,8 @@ import os
 import signal
 import time
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,7 @@ from duologue.pipelines.tokenize import tokenize
 from duologue.pipelines.units import RunOptions
 from tests.flink.conftest import starting
 from tests.pipelines.comparing import contents
+from tests.pipelines.killing import children, kill
 
 
 def settings(units: Path, stage: int) -> MixSettings:
@@ -47,6 +50,25 @@ def test_tokenize_makes_the_same_bytes_on_a_cluster_and_is_measured(
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
     # The counts are the engine's, the seconds are not the same.
     assert capsys.readouterr().err.splitlines()[-1].split("): ")[1] == said.split("): ")[1]
+
+
+def test_a_worker_that_is_killed_as_it_starts_is_started_again(
+    tmp_path: Path, recordings: Path, running: dict[str, Any]
+) -> None:
+    killed: list[int] = []
+
+    def kill_first() -> None:
+        while not killed:
+            killed.extend(kill(children(running["processes"]["worker-pool"])))
+            time.sleep(0.02)
+
+    # Before it has called: to import what it needs takes seconds.
+    killing = Thread(target=kill_first)
+    killing.start()
+    tokenize(recordings, tmp_path / "there", thresholds=None, options=RunOptions(flags=running["flags"]))
+    killing.join()
+    tokenize(recordings, tmp_path / "here", thresholds=None)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
 def test_nothing_is_missing_where_a_cluster_is_up(cluster: list[str]) -> None:

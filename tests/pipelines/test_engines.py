@@ -18,8 +18,6 @@ from duologue.pipelines.tokenize import tokenize
 from duologue.pipelines.units import RunOptions
 from tests.pipelines.comparing import contents
 
-_BEAM = "apache_beam.runners"
-
 
 def free_port() -> int:
     with socket.socket() as one:
@@ -41,12 +39,10 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 def far() -> Iterator[list[str]]:
     """Flags for Beam's own job service and a worker pool, both in processes of their own."""
     job, pool = free_port(), free_port()
-    # The pool starts its workers by the name `python`.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(Path.cwd())}
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     commands = {
-        job: [sys.executable, "-m", f"{_BEAM}.portability.local_job_service_main", f"--port={job}"],
-        pool: [sys.executable, "-m", f"{_BEAM}.worker.worker_pool_main", f"--service_port={pool}"],
+        job: [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main", f"--port={job}"],
+        pool: [sys.executable, "-m", "duologue.pipelines.worker_pool", f"--service_port={pool}"],
     }
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     processes = [subprocess.Popen(command, env=environment, **quiet) for command in commands.values()]
