@@ -170,6 +170,8 @@ def beside(pipelines: Sequence[dict[str, Any]]) -> float:
 def rows_of(part: Part, hours: float, size: Size, place: Path) -> Iterator[dict[str, Any]]:
     """Yield what was measured on an amount of data, for each number of workers."""
     source = part.write(place / "source", hours)
+    # What the system still writes back would be in the way of what is measured first.
+    os.sync()
     made: list[dict[str, Any]] = []
     for workers in size.workers:
         runs = sorted((once(part, source, place, workers) for _ in range(size.runs)), key=lambda one: one[0].seconds)
