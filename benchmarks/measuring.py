@@ -14,7 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-_SECONDS_BETWEEN_LOOKS = 0.1
+# A look at the memory of large processes takes tens of milliseconds, of a processor and of the process looked at.
+_LEAST_BETWEEN_LOOKS_S, _SHARE_OF_LOOKING = 0.1, 0.01
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
@@ -65,8 +66,8 @@ class Ran:
 def ran(command: Sequence[str]) -> Ran:
     """Run a command, and look from outside at its time and memory (Linux only).
 
-    Memory is what its processes have resident, where pages they share count once: looked at ten times a second, and
-    at least the exact peak of the largest of them.
+    Memory is what its processes have resident, where pages they share count once: looked at up to ten times a second,
+    for at most a hundredth of the time, and at least the exact peak of the largest of them.
 
     Raises:
         RuntimeError: it failed.
@@ -78,8 +79,11 @@ def ran(command: Sequence[str]) -> Ran:
 
     def look() -> None:
         nonlocal highest
-        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+        pause = _LEAST_BETWEEN_LOOKS_S
+        while not ended.wait(pause):
+            begun = time.perf_counter()
             highest = max(highest, sum(_resident_bytes(each) for each in _family(process.pid)))
+            pause = max(_LEAST_BETWEEN_LOOKS_S, (time.perf_counter() - begun) / _SHARE_OF_LOOKING)
 
     said: list[str] = []
     assert process.stdout is not None and process.stderr is not None
