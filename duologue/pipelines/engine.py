@@ -20,6 +20,7 @@ from apache_beam.portability.api import beam_job_api_pb2, beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle, PortableRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
+from threadpoolctl import threadpool_limits
 
 from duologue.errors import UserError, explained
 from duologue.pipelines import local_workers
@@ -60,6 +61,7 @@ class _Each(beam.DoFn):
     def setup(self) -> None:
         # Sums of several threads come out differently each time, and the workers are the parallelism. A function that
         # computes with torch has it imported by now; a mix does without, and saves half a gigabyte for each process.
+        threadpool_limits(1, user_api="blas")
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
 

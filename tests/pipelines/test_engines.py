@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info
 
 from duologue.errors import UserError
 from duologue.pipelines.engine import for_each
@@ -86,6 +87,19 @@ def number(item: int) -> dict[str, int]:
 
 def stumble(item: int) -> None:
     raise UserError("this cannot be had", where=f"item {item}", hint="Take another")
+
+
+def threads(_: int) -> dict[str, int]:
+    libraries = [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+    return {"most": max(libraries), "libraries": len(libraries)}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_computes_with_one_thread(workers: int) -> None:
+    # One item: what is counted would be summed.
+    counts = for_each(threads, [1], workers=workers).counts
+    assert counts["most"] == 1
+    assert counts["libraries"] >= 1
 
 
 @pytest.mark.parametrize("workers", [1, 2])
