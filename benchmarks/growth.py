@@ -5,7 +5,8 @@
     python benchmarks/growth.py --out growth --quick                            # smaller, to see that it runs
 
 Every command is a process of its own, looked at from outside (Linux only). Memory is what it and the workers it
-starts have resident together, pages they share counted once. What is made in --out is deleted again.
+starts have resident together, pages they share counted once. It has as many processors as workers: a worker of tokenize
+decodes ahead in threads, which would take a second one. What is made in --out is deleted again.
 
 - mix: unit sets of the true format, in calls of ten minutes whose turns follow each other every two and a half
   seconds, 16 to a shard. A call is one of eight, moved in time by chance.
@@ -154,9 +155,9 @@ def once(part: Part, source: Path, place: Path, workers: int) -> tuple[Ran, list
     out, metrics = place / "out", place / "metrics.json"
     shutil.rmtree(out, ignore_errors=True)
     command = part.command(source, out, workers, metrics)
-    first = ran(command)
+    first = ran(command, workers)
     pipelines = json.loads(metrics.read_bytes())["pipelines"]
-    start = ran(command)
+    start = ran(command, workers)
     card = read_card(out)
     shutil.rmtree(out)
     return first, pipelines, card, start

@@ -63,11 +63,15 @@ class Ran:
     output: str
 
 
-def ran(command: Sequence[str]) -> Ran:
+def ran(command: Sequence[str], processors: int | None = None) -> Ran:
     """Run a command, and look from outside at its time and memory (Linux only).
 
     Memory is what its processes have resident, where pages they share count once: looked at up to ten times a second,
     for at most a hundredth of the time, and at least the exact peak of the largest of them.
+
+    Args:
+        command: its words.
+        processors: how many of those that this process may use it may use; None for all.
 
     Raises:
         RuntimeError: it failed.
@@ -75,7 +79,11 @@ def ran(command: Sequence[str]) -> Ran:
     highest = 0
     ended = threading.Event()
     began = time.perf_counter()
+    own = os.sched_getaffinity(0)
+    # It inherits what this thread has.
+    os.sched_setaffinity(0, sorted(own)[:processors])
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    os.sched_setaffinity(0, own)
 
     def look() -> None:
         nonlocal highest
