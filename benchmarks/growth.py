@@ -5,8 +5,8 @@
     python benchmarks/growth.py --out growth --quick                            # smaller, to see that it runs
 
 Every command is a process of its own, looked at from outside (Linux only). Memory is what it and the workers it
-starts have resident together, pages they share counted once. It has as many processors as workers: a worker of tokenize
-decodes ahead in threads, which would take a second one. What is made in --out is deleted again.
+starts have resident together, pages they share counted once. It has as many processors as workers: a worker of
+tokenize decodes ahead in threads, which would take a second one. What is made in --out is deleted again.
 
 - mix: unit sets of the true format, in calls of ten minutes whose turns follow each other every two and a half
   seconds, 16 to a shard. A call is one of eight, moved in time by chance.
