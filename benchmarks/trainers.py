@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -268,7 +268,9 @@ def torchtitan(recipe: Recipe, data: Path, rows: int, attention: str, turns: Tur
 def _batches(recipe: Recipe, data: Path, size: int) -> Iterator[Batch]:
     opened = SequenceSet(data)
     for first in range(0, recipe.steps * recipe.sequences_per_step, size):
-        yield read_rows(opened, range(first, first + size))
+        batch = read_rows(opened, range(first, first + size))
+        # As the others want them.
+        yield Batch(*(getattr(batch, entry.name).long() for entry in fields(batch)))
 
 
 def _config(recipe: Recipe, rows: int) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from duologue.formats.places import seekable
 
-_AT_ONCE = 1 << 22
+_AT_ONCE = 1 << 20
 
 
 def canonical_json(value: Any) -> bytes:

@@ -179,8 +179,17 @@ class Window:
         self._file.close()
 
 
-def _samples(window: Window, offset: int, trusted: bool = False) -> Iterator[Sample]:
-    """Yield the samples from `offset` on; before one is yielded, the header behind it is read."""
+def samples_from(window: Window, offset: int, trusted: bool = False) -> Iterator[Sample]:
+    """Yield the samples from `offset` to the shard's end; before one is yielded, the header behind it is read.
+
+    Args:
+        window: of the shard.
+        offset: where a sample begins, in bytes.
+        trusted: whether the shard's own checksum was compared, so that those of headers need not be.
+
+    Raises:
+        UserError: the shard is truncated or damaged, or a member comes twice.
+    """
     end = offset
     key: str | None = None
     members: dict[str, bytes] = {}
@@ -206,23 +215,12 @@ def _samples(window: Window, offset: int, trusted: bool = False) -> Iterator[Sam
         yield Sample(key, members, offset, end)
 
 
-def sample_at(window: Window, offset: int, trusted: bool = False) -> Sample | None:
-    """Read the sample that begins at `offset`, or None if that is the shard's end.
-
-    Args:
-        window: of the shard.
-        offset: in bytes.
-        trusted: whether the shard's own checksum was compared, so that those of headers need not be.
-
-    Raises:
-        UserError: the shard is truncated or damaged, or a member comes twice.
-    """
-    return next(_samples(window, offset, trusted), None)
-
-
 def read_sample(file: IO[bytes], path: Path | str, at_once: int = _READ_AT_ONCE) -> Sample | None:
-    """Read the sample that begins where `file` stands, and leave it behind it; see `Window` and `sample_at`."""
-    sample = sample_at(Window(file, path, at_once), file.tell())
+    """Read the sample that begins where `file` stands, and leave it behind it; None where the shard ends.
+
+    See `Window` and `samples_from`.
+    """
+    sample = next(samples_from(Window(file, path, at_once), file.tell()), None)
     if sample is not None:
         file.seek(sample.end)
     return sample
@@ -237,7 +235,7 @@ def read_shard(path: Path) -> Iterator[Sample]:
     """
     keys: set[str] = set()
     with opened(path) as file:
-        for sample in _samples(Window(file, path), 0):
+        for sample in samples_from(Window(file, path), 0):
             if sample.key in keys:
                 raise damaged(path, f"the key {sample.key} comes twice")
             keys.add(sample.key)

@@ -98,8 +98,10 @@ def _run(model: nn.Module, tokens: Tensor, positions: Tensor, segments: Tensor, 
     packed = model if isinstance(model, PackedLlama) else PackedLlama(model)  # type: ignore[arg-type]
     device = next(packed.parameters()).device
     borders = document_borders(segments)
-    tokens, positions, borders = (part.to(device, non_blocking=True) for part in (tokens, positions, borders))
-    result = packed(tokens, positions, borders, None if targets is None else targets.to(device))
+    borders = borders.to(device, non_blocking=True)
+    # Made long behind the way to the device, which takes half the time for it.
+    tokens, positions = (part.to(device, non_blocking=True).long() for part in (tokens, positions))
+    result = packed(tokens, positions, borders, None if targets is None else targets.to(device).long())
     if isinstance(packed, FSDPModule) and not torch.is_grad_enabled():
         # No way back will follow, at whose end the embeddings would be cut again.
         packed.reshard()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
+from duologue.ahead import Ahead
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.sequences import SequenceSet
 from duologue.formats.shards import opened
-from duologue.train.data import Batch, nothing, read_rows
+from duologue.train.data import Batch, blank, nothing, read_rows
 from duologue.train.parallel import World
 from duologue.train.remote import RemoteSequences
 
@@ -46,51 +47,49 @@ class Reader:
 
     def __init__(self, data: SequenceSet, steps: range, size: int, micro_batch: int, world: World) -> None:
         self._data, self._size, self._micro_batch, self._world = data, size, micro_batch, world
-        self._steps = iter(steps)
+        self._steps = steps
         self._wanted = self._shards_wanted(steps)
         self._checks: dict[int, Future[None]] = {}
-        # One thread each: reads follow each other, and the model's threads keep the other cores.
-        self._pool = ThreadPoolExecutor(1, "reader")
         self._checker = ThreadPoolExecutor(1, "checker")
-        self._ahead: deque[Future[list[Batch]]] = deque()
 
     def __enter__(self) -> Reader:
-        for _ in range(_STEPS_AHEAD):
-            self._ask()
+        self._ahead = Ahead(self._read_all(), _STEPS_AHEAD)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._ahead.stop()
         self._checker.shutdown(cancel_futures=True)
 
     def __next__(self) -> list[Batch]:
         """Return the batches of the next step, as many in every process.
 
+        The next call overwrites them.
+
         Raises:
             StopIteration: there is no further step.
             UserError: a shard is missing or damaged.
         """
-        if not self._ahead:
-            raise StopIteration
-        self._ask()
-        return self._ahead.popleft().result()
+        return next(self._ahead)
 
     def __iter__(self) -> Iterator[list[Batch]]:
         return self
 
-    def _ask(self) -> None:
-        if (step := next(self._steps, None)) is not None:
-            self._ahead.append(self._pool.submit(self._read, step))
+    def _read_all(self) -> Iterator[list[Batch]]:
+        largest = -(-self._size // self._world.size)
+        # New memory for every step would cost more than what is written to it.
+        memories = [blank(largest, self._data.sequence_length) for _ in range(_STEPS_AHEAD + 1)]
+        for step, memory in zip(self._steps, itertools.cycle(memories), strict=False):
+            yield self._read(step, memory)
 
-    def _read(self, step: int) -> list[Batch]:
+    def _read(self, step: int, memory: Batch) -> list[Batch]:
         share = share_of(step, self._size, self._world)
+        batches = []
         if share:
             self._prepare(self._shards_of(share))
-        batches = list(read_rows(self._data, share).micro(self._micro_batch)) if share else []
-        largest = -(-self._size // self._world.size)
-        missing = -(-largest // self._micro_batch) - len(batches)
+            batches = list(read_rows(self._data, share, memory).micro(self._micro_batch))
+        missing = -(-len(memory.tokens) // self._micro_batch) - len(batches)
         return batches + [nothing(self._data.sequence_length) for _ in range(missing)]
 
     def _shards_of(self, share: range) -> range:

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from duologue.errors import UserError
 from duologue.formats.sequences import Document, PackedSequence, SequenceSet
 from duologue.formats.vocabulary import Vocabulary
-from duologue.train.data import IGNORED, collate, nothing, read_rows
+from duologue.train.data import IGNORED, blank, collate, nothing, read_rows
 from tests.train.toy import LENGTH, pack, write_set
 
 
@@ -27,14 +28,23 @@ def test_micro_batches_are_the_batch_in_order(stage2_set: Path) -> None:
     assert torch.equal(torch.cat([piece.targets for piece in pieces]), batch.targets)
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), max_size=6))
-def test_a_target_is_the_next_token_of_the_same_document(places: list[tuple[int, int]]) -> None:
+PLACES = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), max_size=6)
+
+
+def sequence_of(places: list[tuple[int, int]], length: int = 100) -> PackedSequence:
+    """Return a sequence with documents of given lengths, each behind a gap."""
     documents, offset = [], 0
-    for number, (gap, length) in enumerate(places):
-        documents.append(Document(f"d{number}", offset + gap, length, 0, 0.0, None, 1.0))
-        offset += gap + length
-    tokens = np.arange(100, 100 + offset + 3, dtype=np.uint32)
-    batch = collate([PackedSequence(tokens, tuple(documents))])
+    for number, (gap, size) in enumerate(places):
+        documents.append(Document(f"d{number}", offset + gap, size, 0, 0.0, None, 1.0))
+        offset += gap + size
+    return PackedSequence(np.arange(100, 100 + length, dtype=np.uint32), tuple(documents))
+
+
+@given(PLACES)
+def test_a_target_is_the_next_token_of_the_same_document(places: list[tuple[int, int]]) -> None:
+    sequence = sequence_of(places)
+    documents, tokens = sequence.documents, sequence.tokens
+    batch = collate([sequence])
 
     inside = {place for d in documents for place in range(d.offset, d.offset + d.length)}
     starts = {d.offset for d in documents}
@@ -45,6 +55,18 @@ def test_a_target_is_the_next_token_of_the_same_document(places: list[tuple[int,
         assert target == (tokens[place] + 1 if followed else IGNORED)
         assert (segment > 0) == (place in inside)
         assert batch.positions[0, place] == position
+
+
+@given(st.lists(PLACES, min_size=1, max_size=3), st.integers(-9, 999))
+def test_what_memory_held_before_leaves_no_trace(places: list[list[tuple[int, int]]], before: int) -> None:
+    sequences = [sequence_of(each) for each in places]
+    memory = blank(3, 100)
+    for entry in fields(memory):
+        getattr(memory, entry.name).fill_(before)
+    batch, expected = collate(sequences, memory), collate(sequences)
+    for entry in fields(batch):
+        assert torch.equal(getattr(batch, entry.name), getattr(expected, entry.name))
+        assert getattr(batch, entry.name).data_ptr() == getattr(memory, entry.name).data_ptr()
 
 
 @pytest.mark.parametrize("documents", [[(0, 10), (9, 4)], [(60, 10)], [(-1, 4)], [(3, 0)]])

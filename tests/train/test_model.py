@@ -59,7 +59,7 @@ def test_the_logits_of_a_packed_document_are_those_of_it_alone() -> None:
         inside = together[document.offset : document.offset + document.length]
         torch.testing.assert_close(inside, expected[0], atol=1e-5, rtol=0)
     losses = token_losses(model, collate([pack(VOCABULARY, 2, "other", [LENGTH]), packed]))[1]
-    tokens = collate([packed]).targets[0]
+    tokens = collate([packed]).targets[0].long()
     expected_losses = functional.cross_entropy(together, tokens, ignore_index=-100, reduction="none")
     torch.testing.assert_close(losses, expected_losses, atol=1e-5, rtol=0)
 

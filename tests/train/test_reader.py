@@ -1,3 +1,4 @@
+import copy
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -34,9 +35,9 @@ def test_every_process_gets_as_many_batches_and_every_sequence_is_read_once(stag
     data = SequenceSet(stage2_set)
     steps = []
     for rank in range(processes):
-        with Reader(data, range(2, 5), 5, 2, World(rank, processes, CPU)) as reader:
-            steps.append(list(reader))
-    for number, of_step in enumerate(zip(*steps, strict=True), start=2):
+        with Reader(data, range(1, 7), 5, 2, World(rank, processes, CPU)) as reader:
+            steps.append([copy.deepcopy(batches) for batches in reader])
+    for number, of_step in enumerate(zip(*steps, strict=True), start=1):
         assert len({len(batches) for batches in of_step}) == 1
         rows = [batch for batches in of_step for batch in batches if batch.segments.any()]
         expected = read_rows(data, range(5 * number, 5 * number + 5))

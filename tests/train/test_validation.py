@@ -52,7 +52,7 @@ def test_the_losses_are_the_means_over_all_targets(stage2_run: Path, calls: Path
     with torch.no_grad():
         for path, count in ((calls, 7), (chats, 5)):
             for index in range(count):
-                batch = read_rows(SequenceSet(path), [index])
+                batch = read_rows(SequenceSet(path), range(index, index + 1))
                 losses.append(token_losses(model, batch).double())
                 masks.append(kind_masks(batch.targets, 257))
     every, kinds = torch.cat(losses), torch.cat(masks, dim=1)
