@@ -109,9 +109,10 @@ def read_rows(data: SequenceSet, indices: range, memory: Batch | None = None) ->
         for sequence in sequences:
             if sequence.tokens.shape != (data.sequence_length,):
                 raise ValueError(f"it has {len(sequence.tokens)} tokens, the card says {data.sequence_length}")
-            if (largest := int(sequence.tokens.max())) >= data.vocabulary.size:
-                raise ValueError(f"it holds the token {largest}, the vocabulary has {data.vocabulary.size}")
-        return collate(sequences, memory)
+        batch = collate(sequences, memory)
+        if (largest := int(batch.tokens.numpy().view(np.uint32).max())) >= data.vocabulary.size:
+            raise ValueError(f"it holds the token {largest}, the vocabulary has {data.vocabulary.size}")
+        return batch
     except ValueError as error:
         raise UserError(
             f"one of the sequences {indices[0]} to {indices[-1]} is damaged: {error}",
