@@ -11,7 +11,7 @@ from typing import Any, Literal
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint
 from duologue.formats.places import entries
-from duologue.formats.publish import refuse_foreign, sweep, write_bytes
+from duologue.formats.publish import make_directory, refuse_foreign, sweep, write_bytes
 
 Kind = Literal["dialogues", "recordings", "units", "sequences"]
 FORMAT_VERSION = 1
@@ -142,7 +142,7 @@ def is_finished(directory: Path, fingerprint: str, leftovers: Sequence[str] = ()
         UserError: it holds another artefact, or files that no run of Duologue left there.
     """
     with explained(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         sweep(directory)
     if (directory / CARD).exists():
         card = read_card(directory)

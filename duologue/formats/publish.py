@@ -34,6 +34,18 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def make_directory(directory: Path) -> None:
+    """Make a directory where there is none, and those it lies in; their names survive a power cut.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    missing = [] if is_remote(directory) else [each for each in (directory, *directory.parents) if not each.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync_directory(made.parent)
+
+
 @contextmanager
 def _called(path: Path, temporary: Path) -> Iterator[None]:
     """Let what the system refuses to the temporary file speak of the file that it stands for."""

@@ -14,7 +14,7 @@ from tokenizers.models import BPE
 
 from duologue.errors import UserError
 from duologue.formats.fingerprint import canonical_json
-from duologue.formats.publish import write_bytes
+from duologue.formats.publish import make_directory, write_bytes
 
 TAGS = 2
 _ABOUT = "vocabulary.json"
@@ -157,7 +157,7 @@ class Vocabulary:
         Raises:
             UserError: the directory cannot be written.
         """
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         self._tokenizer.encode_special_tokens = False
         write_bytes(directory / "tokenizer.json", self._tokenizer.to_str(pretty=True).encode())
         self._tokenizer.encode_special_tokens = True

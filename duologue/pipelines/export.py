@@ -14,7 +14,7 @@ from typing import Any
 from duologue.errors import UserError, explained
 from duologue.formats.card import Card
 from duologue.formats.fingerprint import fingerprint, sha256_file
-from duologue.formats.publish import refuse_foreign, sweep, write_bytes
+from duologue.formats.publish import make_directory, refuse_foreign, sweep, write_bytes
 from duologue.formats.rejects import REJECTS, Reject, count_by_reason, write_rejects
 
 ABOUT = "export.json"
@@ -54,7 +54,7 @@ class Export:
             UserError: the directory holds something else, or cannot be written.
         """
         with explained(self.out):
-            self.out.mkdir(parents=True, exist_ok=True)
+            make_directory(self.out)
             sweep(self.out)
             present = sorted(path.name for path in self.out.iterdir())
         if ABOUT in present:

@@ -22,7 +22,7 @@ from duologue.formats.interleave import AtomicTokens
 from duologue.formats.locks import locked
 from duologue.formats.places import at_hand, listing
 from duologue.formats.pointers import PointedSamples, Pointer
-from duologue.formats.publish import publishing, sync_directory
+from duologue.formats.publish import make_directory, publishing
 from duologue.formats.rejects import Reject
 from duologue.formats.sequences import VOCABULARY, Document, PackedSequence
 from duologue.formats.units import UnitSample
@@ -260,8 +260,7 @@ def mix(
     work = WriteIndex(index.resolve(), absolute, (out / VOCABULARY).resolve(), f)
     with locked(out, fcntl.LOCK_SH):
         vocabulary.save(out / VOCABULARY)
-        index.mkdir(parents=True, exist_ok=True)
-        sync_directory(index.parent)
+        make_directory(index)
         planned = _indexed(shards, work, absolute, workers, flags, measures)
         with publishing(work.directory / PLAN) as file:
             np.save(file, planned.pieces)

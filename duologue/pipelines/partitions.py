@@ -15,7 +15,7 @@ from duologue.formats.card import Card, is_finished, read_card, write_card
 from duologue.formats.fingerprint import canonical_json
 from duologue.formats.locks import locked
 from duologue.formats.places import remove_tree
-from duologue.formats.publish import sweep, write_bytes
+from duologue.formats.publish import make_directory, sweep, write_bytes
 from duologue.formats.rejects import REJECTS, Reject, count_by_reason, write_rejects
 from duologue.formats.shards import ShardWriter
 from duologue.formats.turntaking import added
@@ -278,7 +278,7 @@ def prepare(directory: Path, card: Card, stems: Sequence[str], leftovers: Sequen
         UserError: the directory holds something else, or another run is writing there.
     """
     with explained(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
     with locked(directory, fcntl.LOCK_EX, _SECONDS_FOR_ORPHANS):
         ours = [f"{stem}-*.{suffix}" for stem in stems for suffix in ("tar", "json")]
         if is_finished(directory, card.fingerprint, [*ours, REJECTS, *leftovers]):

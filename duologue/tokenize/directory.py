@@ -6,7 +6,7 @@ from pathlib import Path
 
 from duologue.errors import UserError, explained
 from duologue.formats.places import entries
-from duologue.formats.publish import refuse_foreign, sweep
+from duologue.formats.publish import make_directory, refuse_foreign, sweep
 from duologue.tokenize.tokenizer import ABOUT, MODEL, QUANTIZER, VOCODER
 
 
@@ -17,7 +17,7 @@ def make_ready(out: Path) -> None:
         UserError: it holds a tokenizer already, or something else, or cannot be written.
     """
     with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
+        make_directory(out)
         sweep(out)
         names = {path.name for path in entries(out)}
     if ABOUT in names:

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from duologue.errors import UserError
 from duologue.formats import seeds
-from duologue.formats.publish import write_bytes
+from duologue.formats.publish import make_directory, write_bytes
 from duologue.tokenize.mfcc import (
     BAND_HZ,
     DIMENSIONS,
@@ -139,7 +139,7 @@ def fit(
         "resampler": "soxr HQ",
         "window": "25 ms every 10 ms, centred; four to a unit",
     }
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     write_bytes(directory / QUANTIZER, quantizer)
     write_bytes(directory / VOCODER, save({"log_magnitude": means.astype(np.float16)}))
     about = {"kind": identity["kind"], "format": 1, "identity": identity, "fit": report}

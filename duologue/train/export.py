@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from duologue.errors import UserError, explained
-from duologue.formats.publish import TEMPORARY, refuse_foreign, sync_directory, sync_file
+from duologue.formats.publish import TEMPORARY, make_directory, refuse_foreign, sync_directory, sync_file
 from duologue.formats.vocabulary import Vocabulary
 from duologue.progress import say
 from duologue.train.checkpoint import TRAINER, checkpoints, load_checkpoint_model, read_trainer
@@ -85,6 +85,6 @@ def _checkpoint(source: Path) -> Path:
 
 def _check_empty(out: Path) -> None:
     with explained(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(out.parent)
         if out.is_dir():
             refuse_foreign(out, (entry.name for entry in out.iterdir()), "model")

@@ -12,7 +12,7 @@ from typing import Any
 
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint
-from duologue.formats.publish import refuse_foreign, write_bytes
+from duologue.formats.publish import make_directory, refuse_foreign, write_bytes
 from duologue.train.checkpoint import sweep_checkpoints
 from duologue.train.recipe import ModelPath, Recipe
 
@@ -40,7 +40,7 @@ def held(out: Path) -> Iterator[None]:
         UserError: another one does, or the directory cannot be made.
     """
     with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
+        make_directory(out)
         descriptor = os.open(out, os.O_RDONLY)
     try:
         try:

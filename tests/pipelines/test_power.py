@@ -90,14 +90,14 @@ def calls(tmp_path_factory: pytest.TempPathFactory, dialogues: Path, recordings:
     ):
         pytest.skip("strace is not there, or may not look at other processes here")
     lines = [
-        f"synthesize {dialogues} --out {place}/spoken --keep-audio --rows-per-shard 2",
-        f"tokenize {recordings} --out {place}/heard --rows-per-shard 2 --no-checks",
-        f"mix {place}/spoken {place}/heard --stage 2 --out {place}/mixed --sequence-length 512 "
+        f"synthesize {dialogues} --out {place}/new/spoken --keep-audio --rows-per-shard 2",
+        f"tokenize {recordings} --out {place}/new/heard --rows-per-shard 2 --no-checks",
+        f"mix {place}/new/spoken {place}/new/heard --stage 2 --out {place}/new/mixed --sequence-length 512 "
         "--sequences-per-shard 2",
     ]
     command = [*strace, place / "trace", sys.executable, "-c", _COMMANDS]
     subprocess.run(command, input="\n".join(lines), text=True, check=True, capture_output=True)
-    return place, list(traced(place / "trace"))
+    return place / "new", list(traced(place / "trace"))
 
 
 def within(calls: list[SystemCall], after: int, before: int, name: str, file: Path | str) -> list[SystemCall]:
@@ -132,8 +132,10 @@ def test_a_file_is_on_the_disk_before_it_is_named_and_named_on_the_disk_before_w
             assert synced[out / shard["name"]] < named[sidecar].began
     card = named.pop(out / CARD)
     assert all(synced[path] < card.began for path in named)
-    for made in (call for call in inside if call.name == "mkdir" and Path(call.paths[0]) != out):
-        assert within(inside, made.ended, card.began, "fsync", Path(made.paths[0]).parent)
+    made = {Path(call.paths[0]): call for call in every if call.name == "mkdir"}
+    for directory in (path for path in made if path.is_relative_to(out) or path == place):
+        assert within(every, made[directory].ended, card.began, "fsync", directory.parent)
+    assert {out, place} <= made.keys()
 
 
 def test_nothing_is_written_to_under_its_own_name(calls: Traced) -> None:
