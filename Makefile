@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test parity flink lint install clean
+.PHONY: demo test parity flink spark lint install clean
 
 demo: $(READY)
 	$(BIN)/duologue demo --out duologue-demo
@@ -22,6 +22,10 @@ parity: $(READY)
 flink: $(READY)
 	$(BIN)/python scripts/flink_cluster.py fetch $(VENV)/flink
 	DUOLOGUE_FLINK=$(VENV)/flink $(BIN)/python -m pytest tests/flink
+
+spark: $(READY)
+	$(BIN)/python scripts/spark_cluster.py fetch $(VENV)/spark
+	DUOLOGUE_SPARK=$(VENV)/spark $(BIN)/python -m pytest tests/spark
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from tests.flink.conftest import starting
+from tests.clusters import running
 from tests.pipelines.campaign import Campaign, Tally, Victims
 from tests.pipelines.killing import children, command_of
 
@@ -25,21 +25,19 @@ pytestmark = pytest.mark.skipif(KILLS == 0, reason="DUOLOGUE_KILLS says how ofte
 @pytest.fixture(scope="module")
 def victims() -> Iterator[tuple[list[str], Victims]]:
     """Beam's flags for a cluster of its own, and who can be killed there."""
-    process, about = starting()
+    with running("flink") as about:
 
-    def found(command: bytes) -> list[int]:
-        return [pid for pid in children(process.pid) if any(command in word for word in command_of(pid))]
+        def found(command: bytes) -> list[int]:
+            return [pid for pid in children(about["pid"]) if any(command in word for word in command_of(pid))]
 
-    yield (
-        about["flags"],
-        {
-            "task manager": lambda run: found(b"TaskManagerRunner"),
-            "pool's worker": lambda run: [pid for pool in found(b"worker_pool") for pid in children(pool)],
-            "launcher": lambda run: [run.pid],
-        },
-    )
-    process.terminate()
-    process.wait(90)
+        yield (
+            about["flags"],
+            {
+                "task manager": lambda run: found(b"TaskManagerRunner"),
+                "pool's worker": lambda run: [pid for pool in found(b"worker_pool") for pid in children(pool)],
+                "launcher": lambda run: [run.pid],
+            },
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)

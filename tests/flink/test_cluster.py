@@ -20,7 +20,7 @@ from duologue.pipelines.run_info import run_info
 from duologue.pipelines.synthesize import synthesize
 from duologue.pipelines.tokenize import tokenize
 from duologue.pipelines.units import RunOptions
-from tests.flink.conftest import starting
+from tests.clusters import starting
 from tests.pipelines.comparing import contents
 from tests.pipelines.killing import children, kill
 
@@ -84,7 +84,7 @@ def test_an_unknown_flag_is_refused_by_name_on_a_cluster(cluster: list[str]) -> 
 
 
 def test_a_cluster_that_is_stopped_leaves_nothing() -> None:
-    process, about = starting()
+    process, about = starting("flink")
     process.send_signal(signal.SIGTERM)
     process.wait(90)
     assert not Path(about["directory"]).exists()
@@ -92,7 +92,7 @@ def test_a_cluster_that_is_stopped_leaves_nothing() -> None:
 
 
 def test_a_cluster_whose_starter_is_killed_leaves_no_process() -> None:
-    process, about = starting()
+    process, about = starting("flink")
     process.kill()
     process.wait()
     until = time.monotonic() + 30
