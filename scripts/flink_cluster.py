@@ -7,13 +7,10 @@ the tasks of a task manager or a worker that died again.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tarfile
 import tempfile
-import urllib.error
-import urllib.request
 from functools import partial
 from pathlib import Path
 
@@ -55,14 +52,6 @@ def fetch(directory: Path) -> None:
                 archive.extractall(scratch, filter="data")
             next(Path(scratch).glob("*/deps/lib")).rename(directory / "flink")
     loopback.copy_libraries("flink_job_server.xml", directory / "job-server")
-
-
-def _slots(port: int) -> int:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/overview", timeout=2) as reply:
-            return int(json.load(reply)["slots-available"])
-    except (OSError, urllib.error.URLError, ValueError):
-        return 0
 
 
 def run(directory: Path) -> None:
@@ -112,10 +101,10 @@ def run(directory: Path) -> None:
                 *("--flink-master", f"http://127.0.0.1:{rest}", "--artifacts-dir", str(scratch / "artifacts")),
                 *("--job-port", str(job), "--artifact-port", "0", "--expansion-port", "0"),
             ],
-            "worker-pool": [*(sys.executable, "-m", "duologue.pipelines.worker_pool", f"--service_port={pool}")],
+            "worker-pool": loopback.worker_pool(pool),
         }
         ready = {
-            "task-manager": lambda: _slots(rest) == SLOTS,
+            "task-manager": lambda: loopback.number_at(rest, "/overview", "slots-available") == SLOTS,
             "job-server": partial(loopback.answers, job),
             "worker-pool": partial(loopback.answers, pool),
         }

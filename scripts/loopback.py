@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -62,6 +63,15 @@ def answers(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def number_at(port: int, page: str, name: str) -> int:
+    """Return a number of a page that is a JSON object; 0 where there is none yet."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=2) as reply:
+            return int(json.load(reply)[name])
+    except (OSError, ValueError):
+        return 0
 
 
 def worker_pool(port: int) -> list[str]:

@@ -7,10 +7,7 @@ the tasks of an executor that died again.
 
 from __future__ import annotations
 
-import json
 import os
-import urllib.error
-import urllib.request
 from functools import partial
 from pathlib import Path
 
@@ -29,14 +26,6 @@ def fetch(directory: Path) -> None:
     """Download what a cluster needs, unless it is there."""
     # Spark looks for its libraries under this name, and Beam's have to be among them, for the executors.
     loopback.copy_libraries("spark_job_server.xml", directory / "jars")
-
-
-def _cores(port: int) -> int:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/", timeout=2) as reply:
-            return int(json.load(reply)["cores"])
-    except (OSError, urllib.error.URLError, ValueError):
-        return 0
 
 
 def run(directory: Path) -> None:
@@ -73,7 +62,7 @@ def run(directory: Path) -> None:
             "worker-pool": loopback.worker_pool(pool),
         }
         ready = {
-            "worker": lambda: _cores(master_page) == CORES,
+            "worker": lambda: loopback.number_at(master_page, "/json/", "cores") == CORES,
             "job-server": partial(loopback.answers, job),
             "worker-pool": partial(loopback.answers, pool),
         }

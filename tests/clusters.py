@@ -40,6 +40,16 @@ def starting(engine: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
 def running(engine: str) -> Iterator[dict[str, Any]]:
     """Start a cluster, give what it says of itself and its `pid`, and stop it."""
     process, about = starting(engine)
-    yield {**about, "pid": process.pid}
-    process.terminate()
-    process.wait(90)
+    try:
+        yield {**about, "pid": process.pid}
+    finally:
+        process.terminate()
+        process.wait(90)
+
+
+def check_that_nothing_is_left(engine: str) -> None:
+    """Start a cluster, stop it, and look for its directory and its processes."""
+    with running(engine) as about:
+        pass
+    assert not Path(about["directory"]).exists()
+    assert not [pid for pid in about["processes"].values() if Path(f"/proc/{pid}").exists()]

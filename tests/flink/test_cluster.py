@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from pathlib import Path
 from threading import Thread
@@ -20,7 +19,7 @@ from duologue.pipelines.run_info import run_info
 from duologue.pipelines.synthesize import synthesize
 from duologue.pipelines.tokenize import tokenize
 from duologue.pipelines.units import RunOptions
-from tests.clusters import starting
+from tests.clusters import check_that_nothing_is_left, starting
 from tests.pipelines.comparing import contents
 from tests.pipelines.killing import children, kill
 
@@ -84,11 +83,7 @@ def test_an_unknown_flag_is_refused_by_name_on_a_cluster(cluster: list[str]) -> 
 
 
 def test_a_cluster_that_is_stopped_leaves_nothing() -> None:
-    process, about = starting("flink")
-    process.send_signal(signal.SIGTERM)
-    process.wait(90)
-    assert not Path(about["directory"]).exists()
-    assert not [pid for pid in about["processes"].values() if Path(f"/proc/{pid}").exists()]
+    check_that_nothing_is_left("flink")
 
 
 def test_a_cluster_whose_starter_is_killed_leaves_no_process() -> None:

@@ -13,7 +13,7 @@ from duologue.pipelines.run_info import run_info
 from duologue.pipelines.synthesize import synthesize
 from duologue.pipelines.tokenize import tokenize
 from duologue.pipelines.units import RunOptions
-from tests.clusters import starting
+from tests.clusters import check_that_nothing_is_left
 from tests.pipelines.comparing import contents
 from tests.pipelines.test_power import settings
 
@@ -45,8 +45,4 @@ def test_nothing_is_missing_where_a_cluster_is_up(cluster: list[str]) -> None:
 
 
 def test_a_cluster_that_is_stopped_leaves_nothing() -> None:
-    process, about = starting("spark")
-    process.terminate()
-    process.wait(90)
-    assert not Path(about["directory"]).exists()
-    assert not [pid for pid in about["processes"].values() if Path(f"/proc/{pid}").exists()]
+    check_that_nothing_is_left("spark")
