@@ -59,9 +59,10 @@ class _Each(beam.DoFn):
         self._function = function
 
     def setup(self) -> None:
-        # Sums of several threads come out differently each time, and the workers are the parallelism. A function that
-        # computes with torch has it imported by now; a mix does without, and saves half a gigabyte for each process.
+        # Sums of several threads come out differently each time, and the workers are the parallelism.
         threadpool_limits(1, user_api="blas")
+        # A function that computes with torch has it imported by now; a mix does without, and saves half a gigabyte
+        # for each process.
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
 

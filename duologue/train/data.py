@@ -37,10 +37,6 @@ class Batch:
         for first in range(0, len(self.tokens), size):
             yield Batch(*(tensor[first : first + size] for tensor in tensors))
 
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
-        return Batch(*(getattr(self, entry.name).to(device, non_blocking=True) for entry in fields(self)))
-
 
 def collate(sequences: Sequence[PackedSequence], memory: Batch | None = None) -> Batch:
     """Return packed sequences of equal length as a batch.
