@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +11,7 @@ from typing import IO
 
 from duologue.errors import UserError, explained, reason_of
 from duologue.formats.places import is_remote, send
-
-TEMPORARY = ".tmp-"
-"""What the names begin with of files and directories that are being written."""
+from duologue.formats.temporary import TEMPORARY, temporary_name
 
 
 def sync_file(path: Path) -> None:
@@ -82,8 +79,7 @@ def publishing(path: Path) -> Iterator[IO[bytes]]:
                     hint="Make the bucket first, or correct the address",
                 ) from error
         return
-    # Each attempt has a name of its own, so two attempts at one file never write into each other.
-    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}")
+    temporary = path.with_name(temporary_name(path.name))
     with explained(path), _called(path, temporary):
         try:
             with temporary.open("wb") as file:

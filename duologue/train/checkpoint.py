@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch.optim import Optimizer
 from transformers import LlamaForCausalLM
 
 from duologue.errors import UserError, explained
-from duologue.formats.publish import TEMPORARY
+from duologue.formats.temporary import TEMPORARY, temporary_name
 from duologue.train.optimizer import moments
 from duologue.train.sharding import Weights
 from duologue.train.weights import StoredTensors, StoredWeights, part_files, whole_model
@@ -46,7 +45,7 @@ def drop_checkpoints(run: Path, keep: int) -> None:
     """Delete all checkpoints of a run but the last `keep`."""
     for old in checkpoints(run)[:-keep]:
         # Renamed first: a deletion that is cut short must not leave half a checkpoint under a whole one's name.
-        doomed = run / f"{TEMPORARY}{uuid.uuid4().hex}"
+        doomed = run / temporary_name(old.name)
         old.rename(doomed)
         shutil.rmtree(doomed)
 

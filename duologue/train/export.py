@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from pathlib import Path
 from typing import Any, Literal
 
 from duologue.errors import UserError, explained
-from duologue.formats.publish import TEMPORARY, make_directory, refuse_foreign, sync_directory, sync_file
+from duologue.formats.publish import make_directory, refuse_foreign, sync_directory, sync_file
+from duologue.formats.temporary import temporary_name
 from duologue.formats.vocabulary import Vocabulary
 from duologue.progress import say
 from duologue.train.checkpoint import TRAINER, checkpoints, load_checkpoint_model, read_trainer
@@ -45,7 +45,7 @@ def export_hf(source: Path, out: Path, *, dtype: Literal["float32", "bfloat16"] 
     if dtype == "bfloat16":
         model = model.bfloat16()
     vocabulary = Vocabulary.load(checkpoint)
-    temporary = out.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+    temporary = out.parent / temporary_name(out.name)
     with explained(out), safetensors_explained(out):
         try:
             temporary.mkdir()

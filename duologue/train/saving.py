@@ -19,7 +19,8 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from duologue.errors import UserError, explained
-from duologue.formats.publish import TEMPORARY, sync_directory, sync_file
+from duologue.formats.publish import sync_directory, sync_file
+from duologue.formats.temporary import TEMPORARY
 from duologue.formats.vocabulary import Vocabulary
 from duologue.train.checkpoint import MODEL, OPTIMIZER, TRAINER, drop_checkpoints, file_name
 from duologue.train.parallel import World

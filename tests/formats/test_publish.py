@@ -47,7 +47,7 @@ def test_two_attempts_at_one_file_do_not_write_into_each_other(tmp_path):
 def full_disk(tmp_path, monkeypatch):
     """Makes the next temporary file of `tmp_path` / "shard.tar" one on a device that is full: writing to it fails."""
     name = uuid.UUID(int=7)
-    monkeypatch.setattr("duologue.formats.publish.uuid.uuid4", lambda: name)
+    monkeypatch.setattr("duologue.formats.temporary.uuid.uuid4", lambda: name)
     (tmp_path / f".tmp-{name.hex}-shard.tar").symlink_to("/dev/full")
     return tmp_path / "shard.tar"
 

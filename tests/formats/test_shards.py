@@ -244,7 +244,7 @@ def test_exception_in_the_block_publishes_nothing(tmp_path):
 def test_full_disk_is_the_users_to_mend_and_publishes_nothing(tmp_path, monkeypatch, samples):
     # A device that is full stands where the temporary file would; one sample fails at the end, many on the way.
     name = uuid.UUID(int=7)
-    monkeypatch.setattr("duologue.formats.publish.uuid.uuid4", lambda: name)
+    monkeypatch.setattr("duologue.formats.temporary.uuid.uuid4", lambda: name)
     (tmp_path / f".tmp-{name.hex}-a.tar").symlink_to("/dev/full")
     with pytest.raises(UserError, match="the disk is full while writing") as caught:
         write(tmp_path / "a.tar", {f"key{number}": {"json": bytes(20_000)} for number in range(samples)})

@@ -17,10 +17,10 @@ from random import Random
 import soundfile
 
 from duologue import bundled
-from duologue.formats.publish import TEMPORARY
 from duologue.formats.rejects import read_rejects
 from duologue.formats.sequences import SequenceSet
 from duologue.formats.shards import read_shard
+from duologue.formats.temporary import TEMPORARY
 from duologue.formats.units import unit_sample
 from duologue.manifests.dialogues import write_dialogues
 from duologue.manifests.schema import Dialogue, DialogueTurn, Manifest, write_manifest

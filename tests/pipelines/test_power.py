@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from duologue.formats.card import CARD
-from duologue.formats.publish import TEMPORARY
 from duologue.formats.rejects import REJECTS
+from duologue.formats.temporary import TEMPORARY
 from duologue.pipelines.mix import mix
 from duologue.pipelines.mix_plan import INDEX
 from duologue.pipelines.mix_settings import MixSettings, UnitSource

@@ -1,0 +1,13 @@
+"""What files and directories are called while they are being written."""
+
+from __future__ import annotations
+
+import uuid
+
+TEMPORARY = ".tmp-"
+"""What all such names begin with."""
+
+
+def temporary_name(name: str) -> str:
+    """Return a name for what will be called `name`; no two attempts have one in common, so they never mix."""
+    return f"{TEMPORARY}{uuid.uuid4().hex}-{name}"
