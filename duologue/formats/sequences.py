@@ -90,8 +90,12 @@ def packed_sequence(members: Mapping[str, bytes]) -> PackedSequence:
 class SequenceSet:
     """A finished sequence set, read by position: sequence i is what a run consumes as its i-th.
 
+    Args:
+        directory: where it is read.
+        place: what it is a copy of; itself by default.
+
     Attributes:
-        directory: where it is.
+        directory, place: these.
         card: its `dataset.json`; `card.config` has stage, sequence_length and chunk_ms.
         vocabulary: text, tags and units as the sequences number them.
 
@@ -99,14 +103,14 @@ class SequenceSet:
         UserError: there is no finished sequence set there.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, place: Path | None = None) -> None:
+        self.directory, self.place = directory, place or directory
         self.card: Card = read_card(directory, "sequences")
         self.vocabulary = Vocabulary.load(directory / VOCABULARY)
         if self.vocabulary.identity != self.card.vocabulary:
             raise UserError(
                 "the vocabulary beside the sequences is not the one they were made with",
-                where=directory / VOCABULARY,
+                where=self.place / VOCABULARY,
                 hint="Make the sequence set again with `duologue mix`",
             )
         counts = [shard["samples"] for shard in self.card.shards]
@@ -190,7 +194,7 @@ class SequenceSet:
     def _miscounted(self, shard: int, found: int) -> UserError:
         return UserError(
             f"the shard has {found} sequences, its card says {self.card.shards[shard]['samples']}",
-            where=self._path_of(shard),
+            where=self.place / self.card.shards[shard]["name"],
             hint="Run `duologue verify` on the directory, then make it again",
         )
 
@@ -203,7 +207,7 @@ class SequenceSet:
                 self._current[1].close()
             self._current = None
             path = self._path_of(shard)
-            self._current = shard, Window(opened(path), path)
+            self._current = shard, Window(opened(path), self.place / path.name)
         return self._current[1]
 
 

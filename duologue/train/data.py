@@ -112,6 +112,6 @@ def read_rows(data: SequenceSet, indices: range, memory: Batch | None = None) ->
     except ValueError as error:
         raise UserError(
             f"one of the sequences {indices[0]} to {indices[-1]} is damaged: {error}",
-            where=data.directory,
+            where=data.place,
             hint="Run `duologue verify` on the directory, then make it again with `duologue mix`",
         ) from error

@@ -242,14 +242,14 @@ def _steps(recipe: Recipe, data: SequenceSet, world: World) -> int:
     if stage != recipe.stage:
         raise UserError(
             f"the recipe {recipe.name} is for stage {recipe.stage}, the sequences are of stage {stage}",
-            where=data.directory,
+            where=data.place,
             hint=f"Choose a recipe of stage {stage}, or sequences of `duologue mix --stage {recipe.stage}`",
         )
     held = len(data) // size
     if held == 0:
         raise UserError(
             f"the set has {len(data)} sequences, fewer than the {size} of a step",
-            where=data.directory,
+            where=data.place,
             hint="Mix more data or more epochs, or lower sequences_per_step in the recipe",
         )
     if world.first and recipe.steps and held < recipe.steps:

@@ -127,7 +127,7 @@ class Reader:
         if found != expected["sha256"]:
             raise UserError(
                 f"the shard is damaged: its sha256 is {found[:12]}, the card says {expected['sha256'][:12]}",
-                where=self._data.place / path.name if isinstance(self._data, RemoteSequences) else path,
+                where=self._data.place / path.name,
                 hint="Copy it again from where it was made, or delete the directory and make it again",
             )
         self._data.trust(shard)

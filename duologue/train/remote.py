@@ -41,9 +41,6 @@ class RemoteSequences(SequenceSet):
         directory: on this machine, gets card, vocabulary, and shards for as long as they are needed.
         pool: where shards are fetched.
 
-    Attributes:
-        place: where it is.
-
     Raises:
         UserError: there is no finished sequence set, or it cannot be reached.
     """
@@ -51,8 +48,8 @@ class RemoteSequences(SequenceSet):
     def __init__(self, place: Path, directory: Path, pool: ThreadPoolExecutor) -> None:
         read_card(place, "sequences")
         fetch([place / CARD, *entries(place / VOCABULARY)], place, directory)
-        super().__init__(directory)
-        self.place, self._pool = place, pool
+        super().__init__(directory, place)
+        self._pool = pool
         self._fetched: dict[int, Future[None]] = {}
 
     def bring(self, shards: Sequence[int]) -> None:

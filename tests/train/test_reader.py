@@ -112,6 +112,11 @@ def test_only_the_shards_about_to_be_read_are_here(remote: Path) -> None:
     assert not directory.exists()
 
 
+def test_a_remote_set_that_does_not_fit_is_named(remote: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"for stage 3, the sequences are of stage 2 \(memory://bucket/stage2\)"):
+        train(recipe(stage=3), remote, tmp_path / "run")
+
+
 def test_a_remote_shard_that_is_damaged_or_missing_is_named(remote: Path, tmp_path: Path) -> None:
     memory = fsspec.filesystem("memory")
     content = memory.cat("/bucket/stage2/train-00001.tar")
