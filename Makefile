@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test parity flink spark lint install clean
+.PHONY: demo test parity flink spark hdfs lint install clean
 
 demo: $(READY)
 	$(BIN)/duologue demo --out duologue-demo
@@ -26,6 +26,11 @@ flink: $(READY)
 spark: $(READY)
 	$(BIN)/python scripts/spark_cluster.py fetch $(VENV)/spark
 	DUOLOGUE_SPARK=$(VENV)/spark $(BIN)/python -m pytest tests/spark
+
+# A real HDFS, on loopback; needs what the clusters need.
+hdfs: $(READY)
+	$(BIN)/python scripts/hdfs_cluster.py fetch $(VENV)/hdfs
+	DUOLOGUE_HDFS=$(VENV)/hdfs $(BIN)/python -m pytest tests/hdfs
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 
 
 class UserError(Exception):
@@ -31,7 +33,8 @@ class UserError(Exception):
 
 def reason_of(error: BaseException) -> str:
     """Return the first line of what an error of other people's code says, or its class where it says nothing."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    # Hadoop's client quotes what a server said, with the lines of a traceback.
+    return re.split(r"\n|\\n\\tat", str(error).strip())[0] or type(error).__name__
 
 
 _DISK = {
@@ -56,13 +59,16 @@ _DISK = {
     ),
 }
 
-# Packages that speak to object stores. What they raise, in classes of their own or behind one of Python's, is about
-# the store.
-_STORES = frozenset({"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "s3fs"})
+# Packages that speak to object stores. What they raise, in classes of their own, behind one of Python's, or (as
+# Hadoop's client) as one of Python's, is about the store.
+_STORES = frozenset({"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "hdfs_native", "s3fs"})
 
 
 def _is_of_store(error: BaseException | None) -> bool:
-    return type(error).__module__.partition(".")[0] in _STORES
+    if error is None:
+        return False
+    raised = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)][-1:]
+    return any(name.partition(".")[0] in _STORES for name in (type(error).__module__, *raised))
 
 
 @contextmanager
@@ -77,13 +83,15 @@ def explained(path: str | Path, doing: str = "writing") -> Iterator[None]:
     """
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK:
             what, hint = _DISK[error.errno]
             raise UserError(f"{what} while {doing}", where=error.filename or path, hint=hint) from error
         if isinstance(error, FileNotFoundError) or not (_is_of_store(error) or _is_of_store(error.__cause__)):
             raise
-        denied = isinstance(error, PermissionError) or "credentials" in str(error).lower()
+        denied = isinstance(error, PermissionError) or re.search("credentials|AccessControl", str(error), re.I)
         raise UserError(
             f"the object store refused while {doing} ({reason_of(error)})",
             where=path,

@@ -113,7 +113,7 @@ def run(directory: Path) -> None:
             f"--flink_master=127.0.0.1:{rest}",
             f"--parallelism={SLOTS}",
         ]
-        loopback.serve(commands, ready, ("task-manager", "worker-pool"), flags, scratch)
+        loopback.serve(commands, ready, ("task-manager", "worker-pool"), {"flags": flags}, scratch)
 
 
 if __name__ == "__main__":

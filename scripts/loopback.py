@@ -1,9 +1,9 @@
 """A cluster on loopback for the checks: its processes are started, watched, and stopped together.
 
-`fetch DIR` puts there what it needs, once, over the network. `run DIR` starts it, prints Beam's flags for it as a
-line of JSON, and stops it when it is told to end (SIGTERM, Ctrl-C) or the process that started it is gone. What does
-the work (a task manager, a worker pool) is started again when it dies, as a cluster's owner would see to it. Needs
-Java 11 or 17.
+`fetch DIR` puts there what it needs, once, over the network. `run DIR` starts it, prints how to reach it as a line of
+JSON (Beam's flags, or a URL), and stops it when it is told to end (SIGTERM, Ctrl-C) or the process that started it is
+gone. What does the work (a task manager, a worker pool) is started again when it dies, as a cluster's owner would see
+to it. Needs Java 11 or 17.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ import time
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import reduce
+from operator import getitem
 from pathlib import Path
+from typing import Any
 
 _PATIENCE_S = 180
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -65,12 +68,12 @@ def answers(port: int) -> bool:
     return True
 
 
-def number_at(port: int, page: str, name: str) -> int:
-    """Return a number of a page that is a JSON object; 0 where there is none yet."""
+def number_at(port: int, page: str, *place: str | int) -> int:
+    """Return a number in a page of JSON, at a place in its objects and lists; 0 where there is none yet."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=2) as reply:
-            return int(json.load(reply)[name])
-    except (OSError, ValueError):
+            return int(reduce(getitem, place, json.load(reply)))
+    except (OSError, ValueError, LookupError):
         return 0
 
 
@@ -97,7 +100,7 @@ def scratch(name: str) -> Iterator[Path]:
 
 
 def serve(
-    commands: Mapping[str, Sequence[str]], ready: Ready, again: Collection[str], about: Sequence[str], logs: Path
+    commands: Mapping[str, Sequence[str]], ready: Ready, again: Collection[str], about: Mapping[str, Any], logs: Path
 ) -> None:
     """Start processes, say how to reach them, and keep them up until this process is ended.
 
@@ -105,7 +108,7 @@ def serve(
         commands: by name, in the order in which they start.
         ready: whether one of that name is up.
         again: the names of those that are started again when they die.
-        about: Beam's flags.
+        about: how to reach them.
         logs: a directory.
     """
     processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -127,7 +130,7 @@ def serve(
         for name, up in ready.items():
             _wait_for(name, up, processes, logs)
         ids = {name: process.pid for name, process in processes.items()}
-        print(json.dumps({"flags": list(about), "processes": ids, "directory": str(logs)}), flush=True)
+        print(json.dumps({**about, "processes": ids, "directory": str(logs)}), flush=True)
         while True:
             time.sleep(0.2)
             for name in again:

@@ -67,7 +67,7 @@ def run(directory: Path) -> None:
             "worker-pool": partial(loopback.answers, pool),
         }
         flags = [*loopback.flags("SparkRunner", job, pool), f"--spark_master_url={url}"]
-        loopback.serve(commands, ready, ("worker", "worker-pool"), flags, scratch)
+        loopback.serve(commands, ready, ("worker", "worker-pool"), {"flags": flags}, scratch)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ _FILE = "file://"
 _BLOCK = 2 << 20
 # Files that are asked for at once.
 _AT_ONCE = 128
+_HADOOP = "hdfs://"
 
 
 def is_url(text: str) -> bool:
@@ -47,14 +48,20 @@ def place(text: str | Path) -> Path:
     from upath import UPath
 
     try:
-        # Listings are not kept: other processes write while we look.
-        path = UPath(text.rstrip("/"), use_listings_cache=False)
+        if text.startswith(_HADOOP):
+            from duologue.formats.hadoop import HadoopPath
+
+            path: UPath = HadoopPath(text.rstrip("/"))
+        else:
+            # Listings are not kept: other processes write while we look.
+            path = UPath(text.rstrip("/"), use_listings_cache=False)
         _ = path.fs
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, ImportError, OSError, RuntimeError) as error:
         raise UserError(
             f"there is no access to such a URL ({reason_of(error)})",
             where=text,
-            hint="s3:// needs `pip install 'duologue[s3]'`, gs:// `'duologue[gcs]'`, hdfs:// the libhdfs of Hadoop",
+            hint="s3:// needs `pip install 'duologue[s3]'`, gs:// `'duologue[gcs]'`, hdfs:// `'duologue[hdfs]'`, and "
+            "a server in the URL or in HADOOP_CONF_DIR",
         ) from error
     return cast(Path, path)
 
@@ -77,6 +84,11 @@ def here(text: str | Path) -> Path:
 def is_remote(path: Path) -> bool:
     """Say whether a path is of an object store."""
     return not isinstance(path, Path)
+
+
+def keeps_leftovers(directory: Path) -> bool:
+    """Say whether a file that somebody died over stays under another name: only a store of objects has none."""
+    return not is_remote(directory) or str(directory).startswith(_HADOOP)
 
 
 def is_file(path: Path) -> bool:

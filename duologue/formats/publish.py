@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from duologue.errors import UserError, explained, reason_of
-from duologue.formats.places import is_remote, send
+from duologue.formats.places import is_remote, keeps_leftovers, send
 from duologue.formats.temporary import TEMPORARY, temporary_name
 
 
@@ -125,9 +125,9 @@ def refuse_foreign(directory: Path, names: Iterable[str], kind: str) -> None:
 def sweep(directory: Path) -> None:
     """Delete what killed attempts left in `directory` and below. Call it only while nobody else writes there.
 
-    In a store they leave nothing under any name.
+    In a store of objects they leave nothing under any name.
     """
-    if is_remote(directory):
+    if not keeps_leftovers(directory):
         return
     for path in directory.rglob(f"{TEMPORARY}*"):
         path.unlink(missing_ok=True)

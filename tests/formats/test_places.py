@@ -49,7 +49,7 @@ def test_a_path_stays_a_path_and_a_url_becomes_one_with_the_same_interface(tmp_p
     assert remote / "c" == place(f"{bucket}/a/b/c")
 
 
-@pytest.mark.parametrize("url", ["nosuch://a/b", "gs://a/b"])
+@pytest.mark.parametrize("url", ["nosuch://a/b", "gs://a/b", "hdfs:///a/b"])
 def test_a_url_that_cannot_be_reached_here_is_said_with_what_it_needs(url):
     with pytest.raises(UserError, match=r"no access to such a URL .*pip install"):
         place(url)

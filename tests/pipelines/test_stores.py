@@ -17,6 +17,7 @@ from duologue.errors import UserError
 from duologue.formats.places import listing, place, walk
 from duologue.formats.publish import write_bytes
 from duologue.formats.sequences import SequenceSet
+from duologue.formats.temporary import TEMPORARY
 from duologue.manifests.dialogues import write_dialogues
 from duologue.manifests.schema import Manifest
 from duologue.manifests.stereo import write_recordings
@@ -107,7 +108,7 @@ def test_a_run_that_is_killed_is_completed_to_the_same_bytes(
     out = place(f"{bucket}/out")
     command = [sys.executable, "-m", "tests.pipelines.toy", str(out), "0.3", str(workers)]
     process = subprocess.Popen(command, start_new_session=True)
-    while not any(name.endswith(".json") for name in listing(out)):
+    while not any(name.endswith(".json") and not name.startswith(TEMPORARY) for name in listing(out)):
         assert process.poll() is None
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGKILL)
