@@ -22,10 +22,11 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle, Po
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 from threadpoolctl import threadpool_limits
 
-from duologue.errors import UserError, explained
+from duologue.errors import UserError, explained, reason_of
 from duologue.pipelines import local_workers
 from duologue.pipelines.flags import check_flags, runner_of
 from duologue.pipelines.refusals import refusal_of
+from duologue.progress import say
 
 # Base64, so that no runner's quoting breaks it, and no line of a traceback is taken for it.
 _MARK = re.compile(r"duologue-error:([A-Za-z0-9+/=]+):")
@@ -120,7 +121,11 @@ def _named_runner(name: str, flags: Sequence[str]) -> PipelineRunner:
 
 
 def _measured(result: PipelineResult) -> Measured:
-    found = result.metrics().query(MetricsFilter().with_namespace(_METRICS))
+    try:
+        found = result.metrics().query(MetricsFilter().with_namespace(_METRICS))
+    except Exception as error:  # of whatever speaks to the engine: what was made is there all the same
+        say(f"the engine does not say what it measured ({reason_of(error)})")
+        return Measured()
     # Beam says None for a sum of nothing.
     counts = {counter.key.metric.name: counter.result or 0 for counter in found["counters"]}
     times = [one.result for one in found["distributions"] if one.key.metric.name == _TIME]

@@ -9,6 +9,8 @@ import grpc
 from duologue.errors import UserError
 
 _LONGEST = 400
+# What Dataflow's runner and the clients under it raise.
+_GOOGLE = ("apache_beam.runners.dataflow", "apitools", "google")
 
 
 def refusal_of(error: Exception, runner: str | None, workers: int) -> UserError | None:
@@ -49,13 +51,22 @@ def refusal_of(error: Exception, runner: str | None, workers: int) -> UserError 
             where=runner,
             hint="Check that it runs, and --job_endpoint=HOST:PORT",
         )
-    if "failed in state" in text or "You must specify" in text or "Unable to" in text:
+    if isinstance(error, ImportError):
+        return UserError(_first_line(text), where=runner, hint="Install it where this command runs")
+    of_google = type(error).__module__.startswith(_GOOGLE)
+    if of_google or "failed in state" in text or "You must specify" in text or "Unable to" in text:
         return UserError(
-            f"the engine gave up: {_first_line(text)}",
+            f"the engine gave up: {_ends_of(text) if of_google else _first_line(text)}",
             where=runner,
             hint="Its own log says more. Run the same command again: it goes on from here",
         )
     return None
+
+
+def _ends_of(text: str) -> str:
+    # First stands that it failed, and last, behind a traceback, why.
+    first, last = _first_line(text), _first_line("\n".join(reversed(text.splitlines())))
+    return first if first == last else f"{first} {last}"
 
 
 def _first_line(text: str) -> str:

@@ -9,15 +9,31 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 from threadpoolctl import threadpool_info
 
 from duologue.errors import UserError
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.flags import check_flags
+from duologue.pipelines.refusals import refusal_of
 from duologue.pipelines.tokenize import tokenize
 from duologue.pipelines.units import RunOptions
 from tests.pipelines.comparing import contents
+
+DATAFLOW = ["--runner=DataflowRunner", "--project=a-project", "--region=r1", "--temp_location=gs://bucket/tmp"]
+
+
+class Forgetful(PipelineRunner):
+    """Runs, and then cannot say what it measured, as where the rights to ask are missing."""
+
+    def run_pipeline(self, pipeline: beam.Pipeline, options: PipelineOptions) -> PipelineResult:
+        FnApiRunner().run_pipeline(pipeline, options)
+        return PipelineResult(PipelineState.DONE)
 
 
 def free_port() -> int:
@@ -108,6 +124,24 @@ def test_counts_are_summed_over_workers(workers: int) -> None:
     assert (measured.items, measured.counts) == (4, {"inputs": 10, "outputs": 4})
 
 
+def test_a_run_whose_measures_cannot_be_had_is_finished_all_the_same(
+    tmp_path: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = RunOptions(flags=[f"--runner={__name__}.Forgetful"])
+    card = tokenize(recordings, tmp_path / "units", options=options)
+    assert card.totals["samples"] > 0
+    assert "the engine does not say what it measured (NotImplementedError)" in capsys.readouterr().err
+
+
+def test_what_dataflow_raises_is_one_message() -> None:
+    failed = DataflowRuntimeException(
+        "Dataflow pipeline failed. State: FAILED, Error:\nWorkers ran out of memory", None
+    )
+    refusal = refusal_of(failed, "DataflowRunner", 1)
+    assert refusal is not None and "gave up: Dataflow pipeline failed. State: FAILED" in str(refusal)
+    assert "out of memory" in str(refusal)
+
+
 def test_what_is_wrong_comes_back_through_a_job_server_as_one_message(far: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         for_each(stumble, [7], flags=far)
@@ -131,6 +165,7 @@ def test_an_unknown_flag_is_refused_by_name_through_a_job_server(far: list[str])
         (["--runner=PortableRunner"], "You must specify a --job_endpoint"),
         (["--runner=FlinkRunner", "--flink_job_server_jar=/none/such.jar"], "the job server jar is not there"),
         (["--runner=PortableRunner", "--job_endpoint=127.0.0.1:1", "--job_server_timeout=1"], "does not answer"),
+        (DATAFLOW, r"Dataflow runner not available, please install apache_beam\[gcp\] .*Install it where"),
     ],
 )
 def test_a_wrong_flag_ends_in_one_message(flags: list[str], what: str) -> None:
