@@ -61,7 +61,7 @@ def place(text: str | Path) -> Path:
             f"there is no access to such a URL ({reason_of(error)})",
             where=text,
             hint="s3:// needs `pip install 'duologue[s3]'`, gs:// `'duologue[gcs]'`, hdfs:// `'duologue[hdfs]'`, and "
-            "a server in the URL or in HADOOP_CONF_DIR",
+            "a server with its port in the URL, or HADOOP_CONF_DIR",
         ) from error
     return cast(Path, path)
 

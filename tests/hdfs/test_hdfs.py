@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from duologue.errors import UserError
-from duologue.formats.places import entries, is_remote, listing, place
+from duologue.formats.places import entries, listing
 from duologue.formats.publish import sweep, write_bytes
 from duologue.formats.temporary import TEMPORARY
 from tests.clusters import check_that_nothing_is_left
@@ -52,13 +51,6 @@ __all__ = [
     "test_two_runs_at_once_end_in_the_same_bytes",
     "unbroken",
 ]
-
-
-def test_a_path_is_the_same_from_its_text_and_in_another_process(root: Path, server: str) -> None:
-    path = root / "a call" / "b.wav"
-    assert str(path).startswith(f"{server}/") and is_remote(path)
-    assert place(str(path)) == path == pickle.loads(pickle.dumps(path))
-    assert str(pickle.loads(pickle.dumps(path))) == str(path)
 
 
 def test_a_file_that_its_writer_died_over_is_never_seen_and_is_swept(root: Path) -> None:
