@@ -42,7 +42,20 @@ class _Readable(RawIOBase):
 
 
 class HadoopFileSystem(HdfsFileSystem):
-    """The client's file system, in which a file appears whole or not at all, and says when it was written."""
+    """The client's file system, in which a file appears whole or not at all, and says when it was written.
+
+    URLs are taken as they stand: the client would end names at `?` and `#`, and write servers in lower case.
+    """
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        within = path.partition("://")[2].partition("/")[2] if "://" in path else path
+        return "/" + within.strip("/")
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
+        host, _, port = path.partition("://")[2].partition("/")[0].partition(":")
+        return {"host": host or None, "port": int(port) if port else None}
 
     def _convert_file_status(self, status: Any) -> dict[str, Any]:
         row: dict[str, Any] = super()._convert_file_status(status)

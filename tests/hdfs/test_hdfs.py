@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from duologue.errors import UserError
-from duologue.formats.places import entries, listing
+from duologue.formats.places import entries, listing, walk
 from duologue.formats.publish import sweep, write_bytes
 from duologue.formats.temporary import TEMPORARY
 from tests.clusters import check_that_nothing_is_left
@@ -82,6 +82,14 @@ def test_a_file_that_another_launcher_sweeps_is_put_again(root: Path, monkeypatc
     write_bytes(root / "a.tar", b"whole")
     assert len(set(swept)) == 2
     assert [path.name for path in entries(root)] == ["a.tar"] and (root / "a.tar").read_bytes() == b"whole"
+
+
+def test_any_name_that_a_disk_takes_is_taken(root: Path) -> None:
+    names = ["call #1?.wav", "a%20b.wav", "ü.wav", "[x].wav"]
+    for name in names:
+        write_bytes(root / "deep er" / name, name.encode())
+    assert sorted(listing(root / "deep er")) == sorted(names)
+    assert [path.read_bytes().decode() for path in walk(root)] == sorted(names)
 
 
 def test_a_file_takes_the_place_of_an_older_one(root: Path) -> None:
