@@ -14,7 +14,6 @@ from duologue.errors import UserError
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.measures import Measures
 from duologue.pipelines.mix import mix
-from duologue.pipelines.mix_settings import MixSettings, UnitSource
 from duologue.pipelines.run_info import run_info
 from duologue.pipelines.synthesize import synthesize
 from duologue.pipelines.tokenize import tokenize
@@ -22,10 +21,7 @@ from duologue.pipelines.units import RunOptions
 from tests.clusters import check_that_nothing_is_left, starting
 from tests.pipelines.comparing import contents
 from tests.pipelines.killing import children, kill
-
-
-def settings(units: Path, stage: int) -> MixSettings:
-    return MixSettings(stage=stage, sources=(UnitSource(units, 1.0),), sequence_length=512, sequences_per_shard=2)
+from tests.pipelines.mixes import small_mix
 
 
 def test_synthesize_and_mix_make_the_same_bytes_on_a_cluster(
@@ -34,8 +30,8 @@ def test_synthesize_and_mix_make_the_same_bytes_on_a_cluster(
     synthesize(dialogues, tmp_path / "units", rows_per_shard=2)
     synthesize(dialogues, tmp_path / "far", rows_per_shard=2, options=RunOptions(flags=cluster))
     assert contents(tmp_path / "far") == contents(tmp_path / "units")
-    mix(settings(tmp_path / "units", 1), tmp_path / "here")
-    mix(settings(tmp_path / "units", 1), tmp_path / "there", flags=cluster)
+    mix(small_mix(tmp_path / "units", 1), tmp_path / "here")
+    mix(small_mix(tmp_path / "units", 1), tmp_path / "there", flags=cluster)
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 

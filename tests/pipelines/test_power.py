@@ -17,10 +17,10 @@ from duologue.formats.rejects import REJECTS
 from duologue.formats.temporary import TEMPORARY
 from duologue.pipelines.mix import mix
 from duologue.pipelines.mix_plan import INDEX
-from duologue.pipelines.mix_settings import MixSettings, UnitSource
 from duologue.pipelines.sidecars import read_sidecar
 from duologue.pipelines.synthesize import synthesize
 from tests.pipelines.comparing import contents
+from tests.pipelines.mixes import small_mix
 
 _CALLS = "openat,open,creat,write,writev,pwrite64,ftruncate,fsync,fdatasync,rename,renameat,renameat2,link,mkdir"
 WRITING = ("write", "writev", "pwrite64", "ftruncate")
@@ -175,14 +175,8 @@ LOSSES = {
 def whole(tmp_path_factory: pytest.TempPathFactory, dialogues: Path) -> Path:
     place = tmp_path_factory.mktemp("whole")
     synthesize(dialogues, place / "units", rows_per_shard=2)
-    mix(settings(place), place / "sequences")
+    mix(small_mix(place / "units", 2), place / "sequences")
     return place
-
-
-def settings(place: Path) -> MixSettings:
-    return MixSettings(
-        stage=2, sources=(UnitSource(place / "units", 1.0),), sequence_length=512, sequences_per_shard=2
-    )
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -197,6 +191,6 @@ def test_what_the_power_took_is_made_again_to_the_same_bytes(
     (tmp_path / "sequences" / INDEX / "0123").mkdir(parents=True)
     (tmp_path / "sequences" / INDEX / "0123" / f"{TEMPORARY}0123-000-00000.npz").write_bytes(b"half")
     synthesize(dialogues, tmp_path / "units", rows_per_shard=2)
-    mix(settings(whole), tmp_path / "sequences")
+    mix(small_mix(whole / "units", 2), tmp_path / "sequences")
     for name in ("units", "sequences"):
         assert contents(tmp_path / name) == contents(whole / name)

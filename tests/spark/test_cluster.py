@@ -15,7 +15,7 @@ from duologue.pipelines.tokenize import tokenize
 from duologue.pipelines.units import RunOptions
 from tests.clusters import check_that_nothing_is_left
 from tests.pipelines.comparing import contents
-from tests.pipelines.test_power import settings
+from tests.pipelines.mixes import small_mix
 
 
 def test_all_pipelines_make_the_same_bytes_on_a_cluster(
@@ -27,8 +27,8 @@ def test_all_pipelines_make_the_same_bytes_on_a_cluster(
     tokenize(recordings, tmp_path / "heard", rows_per_shard=2, thresholds=None)
     tokenize(recordings, tmp_path / "heard far", rows_per_shard=2, thresholds=None, options=RunOptions(flags=cluster))
     assert contents(tmp_path / "heard far") == contents(tmp_path / "heard")
-    mix(settings(tmp_path), tmp_path / "here")
-    mix(settings(tmp_path), tmp_path / "there", flags=cluster)
+    mix(small_mix(tmp_path / "units", 2), tmp_path / "here")
+    mix(small_mix(tmp_path / "units", 2), tmp_path / "there", flags=cluster)
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
