@@ -18,6 +18,7 @@ _ATTEMPTS = 3
 # Each waits for the name node and for a data node.
 _AT_ONCE = 16
 _BLOCK = 1 << 16
+_clients: list[Any] = []
 
 
 class _Readable(RawIOBase):
@@ -50,6 +51,12 @@ class HadoopFileSystem(HdfsFileSystem):
 
     URLs are taken as they stand: the client would end names at `?` and `#`, and write servers in lower case.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # A forked process gives up what fsspec keeps, and a client that goes there waits for threads that are not
+        # there, for ever.
+        _clients.append(self.client)
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:

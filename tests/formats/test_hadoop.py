@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,12 @@ def test_a_path_is_the_same_from_its_text_and_in_another_process(server: str) ->
     assert str(path.parent.parent) == f"hdfs://{server}/units"
     assert path.relative_to(path.parent.parent).as_posix() == "a call #1?/b%20.wav"
     assert is_remote(path) and keeps_leftovers(path)
+
+
+def test_a_process_that_has_a_client_can_fork() -> None:
+    assert place("hdfs://namenode:8020/units").name == "units"
+    # With a function to call, the child runs what Python has to do behind a fork.
+    subprocess.run([sys.executable, "-c", ""], preexec_fn=lambda: None, check=True)
 
 
 def test_paths_of_two_servers_are_never_the_same() -> None:
