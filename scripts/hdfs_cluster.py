@@ -35,13 +35,12 @@ def run(directory: Path) -> None:
             "log4j.appender.console.layout=org.apache.log4j.SimpleLayout\n"
         )
         _settings(scratch / "core-site.xml", {"fs.defaultFS": url, "hadoop.tmp.dir": str(scratch)})
-        addresses = dict.fromkeys(("address", "ipc.address", "http.address"), "127.0.0.1:0")
         _settings(
             scratch / "hdfs-site.xml",
             {
                 "dfs.replication": "1",
                 "dfs.namenode.http-address": f"127.0.0.1:{page}",
-                **{f"dfs.datanode.{name}": address for name, address in addresses.items()},
+                **{f"dfs.datanode.{name}": "127.0.0.1:0" for name in ("address", "ipc.address", "http.address")},
             },
         )
         java = [loopback.java(), "-Xmx256m", "-cp", f"{scratch}:{directory}/jars/*"]
