@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 from pathlib import Path
 
@@ -76,6 +77,41 @@ def test_file_beyond_the_systems_limit_is_the_users_to_mend_and_leaves_nothing(t
     out = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True).stdout
     assert out.startswith("the file is larger than this system allows while writing")
     assert str(path) in out
+    assert names(tmp_path) == []
+
+
+def test_large_file_is_synced_while_it_grows_and_at_its_end(tmp_path, monkeypatch):
+    system, sizes = os.fsync, []
+
+    def fsync(descriptor):
+        sizes.append((threading.current_thread() is threading.main_thread(), os.fstat(descriptor).st_size))
+        system(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with publishing(tmp_path / "shard.tar") as file:
+        for _ in range(16):
+            file.write(bytes(1 << 18))
+    growing = [size for mine, size in sizes if not mine]
+    assert growing and growing[0] >= 1 << 20
+    assert (True, 4 << 20) in sizes
+
+
+def test_what_the_disk_says_once_while_a_file_grows_is_heard(tmp_path, monkeypatch):
+    # As Linux does: the sync behind a failed write-back fails, and the next one knows of nothing.
+    said = []
+
+    def fsync(descriptor):
+        if not said:
+            said.append(descriptor)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with (
+        pytest.raises(UserError, match="the device reports an input/output error") as caught,
+        publishing(tmp_path / "shard.tar") as file,
+    ):
+        file.write(bytes(2 << 20))
+    assert said and str(tmp_path / "shard.tar") in str(caught.value)
     assert names(tmp_path) == []
 
 
