@@ -8,13 +8,14 @@ import zlib
 BLOCK = tarfile.BLOCKSIZE
 _LONGEST_NAME = 100
 _LARGEST_SIZE = 8**11 - 1
-# Behind the name: mode 0644, user and group 0; the size; a time of 0; the checksum.
-_ABOUT = b"0000644\x000000000\x000000000\x00%011o\x0000000000000\x00%06o"
-# A regular file, no link; the rest names no user, group, device or prefix.
+# Behind the name: mode 0644, user and group 0; behind the size, which comes next: a time of 0.
+_MODE_AND_OWNER, _TIME = b"0000644\x000000000\x000000000\x00", b"\x0000000000000\x00"
+# Behind the checksum: a regular file, no link; the rest names no user, group, device or prefix.
 _END = b"\x00 0" + bytes(100) + b"ustar\x0000" + bytes(BLOCK - 265)
-# The checksum stands in front of `_END`, and counts its own eight bytes, of which two are there, as spaces.
-_CHECKSUM = 148
-_SUM = sum(_END[2:]) + 8 * ord(" ")
+_SIZE, _BEHIND_SIZE, _CHECKSUM, _BEHIND_CHECKSUM = 124, 135, 148, 154
+# The checksum counts its own eight bytes as spaces; two of them are in `_END`.
+_SUM_OF_END = sum(_END[2:]) + 8 * ord(" ")
+_SUM_OF_REST = sum(_MODE_AND_OWNER) + sum(_TIME) + _SUM_OF_END
 
 
 def header_of(name: bytes, size: int) -> bytes:
@@ -31,14 +32,15 @@ def header_of(name: bytes, size: int) -> bytes:
         raise ValueError(f"the name {name!r} is longer than {_LONGEST_NAME} bytes, or holds a zero")
     if not 0 <= size <= _LARGEST_SIZE:
         raise ValueError(f"{name!r} has {size} bytes, and a tar member less than 8 GiB")
-    name = name.ljust(_LONGEST_NAME, b"\x00")
-    return name + _ABOUT % (size, _checksum(name + _ABOUT % (size, 0))) + _END
+    octal = b"%011o" % size
+    checksum = b"%06o" % (_SUM_OF_REST + _sum(name + octal))
+    return b"".join((name.ljust(_LONGEST_NAME, b"\x00"), _MODE_AND_OWNER, octal, _TIME, checksum, _END))
 
 
-def _checksum(header: bytes) -> int:
-    """Return the checksum of a header that ends as ours do, from what stands before it."""
-    # The lower half of an Adler-32 is one more than the sum of the bytes, if that is below 65521.
-    return _SUM + (zlib.adler32(header[:_CHECKSUM]) & 0xFFFF) - 1
+def _sum(some: bytes) -> int:
+    """Return the sum of bytes, below 65521."""
+    # The lower half of an Adler-32 is one more.
+    return (zlib.adler32(some) & 0xFFFF) - 1
 
 
 def name_and_size(header: bytes, trusted: bool = False) -> tuple[str, int]:
@@ -53,9 +55,8 @@ def name_and_size(header: bytes, trusted: bool = False) -> tuple[str, int]:
         UnicodeDecodeError: the name is not in UTF-8.
     """
     try:
-        size = int(header[124:135], 8)
-        # What equals ours but for the name is sound, if its checksum is.
-        if trusted or header[_LONGEST_NAME:] == _ABOUT % (size, _checksum(header)) + _END:
+        size = int(header[_SIZE:_BEHIND_SIZE], 8)
+        if trusted or (size >= 0 and _is_ours(header)):
             return header[:_LONGEST_NAME].partition(b"\x00")[0].decode(), size
     except ValueError:
         pass
@@ -64,3 +65,12 @@ def name_and_size(header: bytes, trusted: bool = False) -> tuple[str, int]:
     if info.size < 0:
         raise tarfile.HeaderError("negative size")
     return info.name, info.size
+
+
+def _is_ours(header: bytes) -> bool:
+    """Return whether what stands behind the size is as we write it, the checksum with it."""
+    return (
+        header[_BEHIND_CHECKSUM:] == _END
+        and header[_BEHIND_SIZE:_CHECKSUM] == _TIME
+        and header[_CHECKSUM:_BEHIND_CHECKSUM] == b"%06o" % (_SUM_OF_END + _sum(header[:_CHECKSUM]))
+    )

@@ -68,6 +68,8 @@ def with_tarfile_alone(header):
 @example("a", 8, [(134, 0x20)], 1)
 @example("a", 8, [(0, 0xFF)], 1)
 @example("a", 8, [(124, 0x5F)], 1)
+@example("a", 8, [(124, 0x2D)], 1)
+@example("a", 8, [(135, 0x31)], 1)
 def test_a_changed_header_is_read_or_refused_as_tarfile_does(name, size, changes, mend):
     changed = bytearray(header_of(name.encode(), size))
     for place, value in changes:
