@@ -156,23 +156,23 @@ class Window:
         file: a seekable shard.
         path: its name, for messages.
         at_once: bytes that are read together, at least.
+
+    Attributes:
+        data: what is in memory.
+        begin: where it begins in the shard.
     """
 
     def __init__(self, file: IO[bytes], path: Path | str, at_once: int = _READ_AT_ONCE) -> None:
         self.path = path
+        self.begin, self.data = 0, b""
         self._file, self._at_once = file, at_once
-        self._begin, self._data = 0, b""
 
     def reaches(self, end: int, begin: int) -> bool:
         """Have the bytes from `begin` to `end` in memory; return whether the file has them all."""
-        if begin < self._begin or end > self._begin + len(self._data):
+        if begin < self.begin or end > self.begin + len(self.data):
             self._file.seek(begin)
-            self._begin, self._data = begin, self._file.read(max(end - begin, self._at_once))
-        return end <= self._begin + len(self._data)
-
-    def cut(self, begin: int, end: int) -> bytes:
-        """Return bytes that are in memory, as many as there are."""
-        return self._data[begin - self._begin : end - self._begin]
+            self.begin, self.data = begin, self._file.read(max(end - begin, self._at_once))
+        return end <= self.begin + len(self.data)
 
     def close(self) -> None:
         """Close the file."""
@@ -194,7 +194,9 @@ def samples_from(window: Window, offset: int, trusted: bool = False) -> Iterator
     key: str | None = None
     members: dict[str, bytes] = {}
     window.reaches(end + BLOCK, offset)
-    while (header := window.cut(end, end + BLOCK)) != _NOTHING:
+    # Places in the file become places in memory right here, since each call costs.
+    data, first = window.data, window.begin
+    while (header := data[end - first : end - first + BLOCK]) != _NOTHING:
         try:
             name, size = name_and_size(header, trusted)
         except (tarfile.HeaderError, UnicodeDecodeError) as error:
@@ -206,11 +208,13 @@ def samples_from(window: Window, offset: int, trusted: bool = False) -> Iterator
             key, members, offset = itself, {}, end
         begin, end = end + BLOCK, end + stored_bytes(size)
         # With the header behind it, if there is one.
-        if not window.reaches(end + BLOCK, offset) and not window.reaches(end, offset):
-            raise damaged(window.path, f"it ends inside {name}")
+        if end + BLOCK > first + len(data):
+            if not window.reaches(end + BLOCK, offset) and not window.reaches(end, offset):
+                raise damaged(window.path, f"it ends inside {name}")
+            data, first = window.data, window.begin
         if extension in members:
             raise damaged(window.path, f"the key {key} comes twice")
-        members[extension] = window.cut(begin, begin + size)
+        members[extension] = data[begin - first : begin - first + size]
     if key is not None:
         yield Sample(key, members, offset, end)
 
