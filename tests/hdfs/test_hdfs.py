@@ -16,7 +16,9 @@ from duologue.formats.places import entries, listing, walk
 from duologue.formats.publish import sweep, write_bytes
 from duologue.formats.temporary import TEMPORARY
 from tests.clusters import check_that_nothing_is_left
-from tests.formats.test_places import (
+
+# Collected here as this module's own.
+from tests.formats.test_places import (  # noqa: F401
     test_a_file_is_sought_in_and_had_at_hand,
     test_a_path_stays_a_path_and_a_url_becomes_one_with_the_same_interface,
     test_a_tree_goes_with_all_that_is_in_it,
@@ -28,29 +30,12 @@ from tests.formats.test_places import (
     test_ranges_of_remote_files_are_read_together,
     test_the_common_directory_is_the_deepest_that_holds_all,
 )
-from tests.pipelines.test_stores import (
+from tests.pipelines.test_stores import (  # noqa: F401
     test_a_run_that_is_killed_is_completed_to_the_same_bytes,
     test_the_whole_road_in_a_store_gives_the_bytes_of_a_disk,
     test_two_runs_at_once_end_in_the_same_bytes,
     unbroken,
 )
-
-__all__ = [
-    "test_a_file_is_sought_in_and_had_at_hand",
-    "test_a_path_stays_a_path_and_a_url_becomes_one_with_the_same_interface",
-    "test_a_run_that_is_killed_is_completed_to_the_same_bytes",
-    "test_a_tree_goes_with_all_that_is_in_it",
-    "test_an_interrupted_file_never_appears",
-    "test_files_are_listed_with_size_and_time",
-    "test_files_are_read_together_in_order_and_missing_ones_are_none",
-    "test_hidden_files_are_left_out_of_a_walk",
-    "test_nothing_is_in_a_directory_of_a_store_that_was_only_made",
-    "test_ranges_of_remote_files_are_read_together",
-    "test_the_common_directory_is_the_deepest_that_holds_all",
-    "test_the_whole_road_in_a_store_gives_the_bytes_of_a_disk",
-    "test_two_runs_at_once_end_in_the_same_bytes",
-    "unbroken",
-]
 
 
 def test_a_file_that_its_writer_died_over_is_never_seen_and_is_swept(root: Path) -> None:
