@@ -38,8 +38,8 @@ def header_of(name: bytes, size: int) -> bytes:
 
 
 def _sum(some: bytes) -> int:
-    """Return the sum of bytes, below 65521."""
-    # The lower half of an Adler-32 is one more.
+    """Return the sum of bytes, of which there are at most 256."""
+    # The lower half of an Adler-32 is one more, modulo 65521.
     return (zlib.adler32(some) & 0xFFFF) - 1
 
 
