@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-import zlib
+from zlib import adler32
 
 BLOCK = tarfile.BLOCKSIZE
 _LONGEST_NAME = 100
@@ -13,9 +13,11 @@ _MODE_AND_OWNER, _TIME = b"0000644\x000000000\x000000000\x00", b"\x0000000000000
 # Behind the checksum: a regular file, no link; the rest names no user, group, device or prefix.
 _END = b"\x00 0" + bytes(100) + b"ustar\x0000" + bytes(BLOCK - 265)
 _SIZE, _BEHIND_SIZE, _CHECKSUM, _BEHIND_CHECKSUM = 124, 135, 148, 154
-# The checksum counts its own eight bytes as spaces; two of them are in `_END`.
-_SUM_OF_END = sum(_END[2:]) + 8 * ord(" ")
+# The checksum is the sum of a header's bytes, with spaces for its own eight; two of these are in `_END`. The lower
+# half of an Adler-32 is the sum of bytes, of which there are at most 256, and one more, which is taken off here.
+_SUM_OF_END = sum(_END[2:]) + 8 * ord(" ") - 1
 _SUM_OF_REST = sum(_MODE_AND_OWNER) + sum(_TIME) + _SUM_OF_END
+_SUM_OF_BYTES = 0xFFFF
 
 
 def header_of(name: bytes, size: int) -> bytes:
@@ -33,14 +35,8 @@ def header_of(name: bytes, size: int) -> bytes:
     if not 0 <= size <= _LARGEST_SIZE:
         raise ValueError(f"{name!r} has {size} bytes, and a tar member less than 8 GiB")
     octal = b"%011o" % size
-    checksum = b"%06o" % (_SUM_OF_REST + _sum(name + octal))
+    checksum = b"%06o" % (_SUM_OF_REST + (adler32(name + octal) & _SUM_OF_BYTES))
     return b"".join((name.ljust(_LONGEST_NAME, b"\x00"), _MODE_AND_OWNER, octal, _TIME, checksum, _END))
-
-
-def _sum(some: bytes) -> int:
-    """Return the sum of bytes, of which there are at most 256."""
-    # The lower half of an Adler-32 is one more, modulo 65521.
-    return (zlib.adler32(some) & 0xFFFF) - 1
 
 
 def name_and_size(header: bytes, trusted: bool = False) -> tuple[str, int]:
@@ -56,7 +52,15 @@ def name_and_size(header: bytes, trusted: bool = False) -> tuple[str, int]:
     """
     try:
         size = int(header[_SIZE:_BEHIND_SIZE], 8)
-        if trusted or (size >= 0 and _is_ours(header)):
+        # Without a call for each condition, since each costs.
+        if trusted or (
+            size >= 0
+            and header[_BEHIND_CHECKSUM:] == _END
+            and header[_LONGEST_NAME:_SIZE] == _MODE_AND_OWNER
+            and header[_BEHIND_SIZE:_CHECKSUM] == _TIME
+            and header[_CHECKSUM:_BEHIND_CHECKSUM]
+            == b"%06o" % (_SUM_OF_END + (adler32(header[:_CHECKSUM]) & _SUM_OF_BYTES))
+        ):
             return header[:_LONGEST_NAME].partition(b"\x00")[0].decode(), size
     except ValueError:
         pass
@@ -65,12 +69,3 @@ def name_and_size(header: bytes, trusted: bool = False) -> tuple[str, int]:
     if info.size < 0:
         raise tarfile.HeaderError("negative size")
     return info.name, info.size
-
-
-def _is_ours(header: bytes) -> bool:
-    """Return whether what stands behind the size is as we write it, the checksum with it."""
-    return (
-        header[_BEHIND_CHECKSUM:] == _END
-        and header[_BEHIND_SIZE:_CHECKSUM] == _TIME
-        and header[_CHECKSUM:_BEHIND_CHECKSUM] == b"%06o" % (_SUM_OF_END + _sum(header[:_CHECKSUM]))
-    )

@@ -70,6 +70,7 @@ def with_tarfile_alone(header):
 @example("a", 8, [(124, 0x5F)], 1)
 @example("a", 8, [(124, 0x2D)], 1)
 @example("a", 8, [(135, 0x31)], 1)
+@example("a", 8, [(100, 0x01)], 1)
 def test_a_changed_header_is_read_or_refused_as_tarfile_does(name, size, changes, mend):
     changed = bytearray(header_of(name.encode(), size))
     for place, value in changes:
