@@ -15,12 +15,12 @@ import webdataset
 
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.publish import sync_directory, sync_file
-from duologue.formats.shards import ShardWriter, read_shard
+from duologue.formats.shards import Content, ShardWriter, read_shard
 
 # litdata asks PyPI for a newer version of itself, wherever it is used.
 os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")
 
-Members = Mapping[str, bytes]
+Members = Mapping[str, Content]
 Samples = Sequence[tuple[str, Members]]
 Write = Callable[[Samples, Path, int], None]
 

@@ -17,7 +17,7 @@ import orjson
 from duologue.errors import UserError
 from duologue.formats.card import Card, read_card
 from duologue.formats.fingerprint import canonical_json
-from duologue.formats.shards import Sample, Window, npy_array, npy_bytes, opened, read_shard, samples_from
+from duologue.formats.shards import Content, Sample, Window, npy_array, npy_bytes, opened, read_shard, samples_from
 from duologue.formats.vocabulary import Vocabulary
 
 VOCABULARY = "vocabulary"
@@ -71,7 +71,7 @@ class PackedSequence:
         }
 
 
-def packed_sequence(members: Mapping[str, bytes]) -> PackedSequence:
+def packed_sequence(members: Mapping[str, Content]) -> PackedSequence:
     """Read a sequence back from its members.
 
     Raises:

@@ -28,6 +28,9 @@ _END, _RECORD = 2 * BLOCK, 20 * BLOCK
 _WRITTEN_AT_ONCE, _READ_AT_ONCE = 1 << 18, 1 << 18
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
+# Of a member; as it is read, a piece of what was read together.
+Content = bytes | memoryview
+
 
 def stored_bytes(size: int) -> int:
     """Return the bytes that a member of `size` bytes takes in a shard: a header, and whole blocks."""
@@ -68,7 +71,7 @@ class ShardWriter:
         self._keys: set[str] = set()
         self._sha256 = hashlib.sha256()
         self._size = 0
-        self._waiting: list[bytes] = []
+        self._waiting: list[Content] = []
         self._written = 0
         self.info: ShardInfo | None = None
 
@@ -91,7 +94,7 @@ class ShardWriter:
         if kind is None:
             self.info = ShardInfo(self._path.name, len(self._keys), self._size, self._sha256.hexdigest())
 
-    def add(self, key: str, members: Mapping[str, bytes]) -> None:
+    def add(self, key: str, members: Mapping[str, Content]) -> None:
         """Append a sample.
 
         Args:
@@ -110,7 +113,7 @@ class ShardWriter:
             self._put(data)
             self._put(_NOTHING[: -len(data) % BLOCK])
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: Content) -> None:
         # Small pieces go to the hash and the file together, since each call costs; large ones are not copied for it.
         large = len(data) >= _WRITTEN_AT_ONCE
         if not large:
@@ -126,16 +129,19 @@ class ShardWriter:
         self._waiting.clear()
         self._written = self._size
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: Content) -> None:
         self._sha256.update(data)
         self._file.write(data)
 
 
 class Sample(NamedTuple):
-    """A sample of a shard: its key, its members by extension, and where it begins and ends in the file."""
+    """A sample of a shard: its key, its members by extension, and where it begins and ends in the file.
+
+    Members are pieces of what was read together, and keep all of it in memory: what is kept for long, copy.
+    """
 
     key: str
-    members: dict[str, bytes]
+    members: dict[str, memoryview]
     offset: int
     end: int
 
@@ -192,10 +198,11 @@ def samples_from(window: Window, offset: int, trusted: bool = False) -> Iterator
     """
     end = offset
     key: str | None = None
-    members: dict[str, bytes] = {}
+    members: dict[str, memoryview] = {}
     window.reaches(end + BLOCK, offset)
     # Places in the file become places in memory right here, since each call costs.
     data, first = window.data, window.begin
+    contents = memoryview(data)
     while (header := data[end - first : end - first + BLOCK]) != _NOTHING:
         try:
             name, size = name_and_size(header, trusted)
@@ -212,9 +219,10 @@ def samples_from(window: Window, offset: int, trusted: bool = False) -> Iterator
             if not window.reaches(end + BLOCK, offset) and not window.reaches(end, offset):
                 raise damaged(window.path, f"it ends inside {name}")
             data, first = window.data, window.begin
+            contents = memoryview(data)
         if extension in members:
             raise damaged(window.path, f"the key {key} comes twice")
-        members[extension] = data[begin - first : begin - first + size]
+        members[extension] = contents[begin - first : begin - first + size]
     if key is not None:
         yield Sample(key, members, offset, end)
 
@@ -290,17 +298,17 @@ def _npy_layout(header: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
     return dtype, shape, math.prod(shape)
 
 
-def npy_array(data: bytes) -> np.ndarray:
+def npy_array(data: Content) -> np.ndarray:
     """Return the array in the bytes of an `.npy` file.
 
     Raises:
         ValueError: the bytes are no array, or one that would have to be unpickled.
     """
     # To parse a header takes longer than to read a sequence, and sequences have all the same.
-    if data.startswith(b"\x93NUMPY\x01\x00"):
+    if data[:8] == b"\x93NUMPY\x01\x00":
         begin = 10 + int.from_bytes(data[8:10], "little")
         with suppress(Exception):
-            dtype, shape, count = _npy_layout(data[:begin])
+            dtype, shape, count = _npy_layout(bytes(data[:begin]))
             return np.frombuffer(data, dtype, count, begin).reshape(shape).copy()
     try:
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)

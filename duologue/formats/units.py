@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from duologue.formats.fingerprint import canonical_json
-from duologue.formats.shards import npy_array, npy_bytes
+from duologue.formats.shards import Content, npy_array, npy_bytes
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class UnitSample:
         return {"units.npy": npy_bytes(self.units.astype("<i2")), "json": canonical_json(about)}
 
 
-def unit_sample(members: Mapping[str, bytes], *, turns: bool = True, sentences: bool = True) -> UnitSample:
+def unit_sample(members: Mapping[str, Content], *, turns: bool = True, sentences: bool = True) -> UnitSample:
     """Read a sample of a unit set back from its members.
 
     Args:

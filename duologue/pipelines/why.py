@@ -154,7 +154,7 @@ def _documents(directory: Path, card: Card, identifier: str) -> Iterator[dict[st
     for shard in _shards(card):
         path = directory / shard
         for sample in read_shard(path):
-            if written not in sample.members.get("json", b""):
+            if written not in bytes(sample.members.get("json", b"")):
                 continue
             try:
                 documents = packed_sequence(sample.members).documents

@@ -87,7 +87,7 @@ def artefact_of(tmp_path: Path, dialogues: int) -> Artefact:
 
 def test_a_small_set_is_read_whole(tmp_path: Path):
     reads = list(spread_samples(artefact_of(tmp_path, 9), most=9))
-    assert [json.loads(read.sample.members["json"])["id"] for read in reads] == [f"talk {n}" for n in range(9)]
+    assert [json.loads(bytes(read.sample.members["json"]))["id"] for read in reads] == [f"talk {n}" for n in range(9)]
     assert {read.shard for read in reads} == {f"units-{number:05d}.tar" for number in range(5)}
 
 
