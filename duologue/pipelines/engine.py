@@ -8,8 +8,9 @@ import sys
 import threading
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,6 +36,9 @@ _MARK = re.compile(r"duologue-error:([A-Za-z0-9+/=]+):")
 # Of Beam's metrics, which are whole numbers: what is ours, and the milliseconds of an item.
 _METRICS, _TIME = "duologue", "item_ms"
 
+Counts = Mapping[str, int]
+Work = Callable[[Any], Counts | Generator[None, None, Counts] | None]
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -43,7 +47,8 @@ class Measured:
     Attributes:
         items: how many the function was called on; less than were asked for only where a runner loses metrics.
         counts: sums of what the function returned.
-        seconds: sum, least and most of the time it took for an item.
+        seconds: sum, least and most of the time it took for an item; of what was done beside the next item, the time
+            that this one had to wait for it.
         wall_s: from the call to the end of the pipeline, in seconds; what the items did not take, the engine did.
     """
 
@@ -53,13 +58,37 @@ class Measured:
     wall_s: float = 0.0
 
 
-class _Each(beam.DoFn):
-    """Calls the function on each item, and gives a user's error a form that survives the way back."""
+@contextmanager
+def _marked() -> Iterator[None]:
+    """Give a user's error a form that survives the way back."""
+    try:
+        with explained("", "reading or writing"):
+            yield
+    except UserError as error:
+        content = json.dumps({"what": error.what, "where": error.where, "hint": error.hint})
+        raise RuntimeError(f"duologue-error:{b64encode(content.encode()).decode()}:") from None
 
-    def __init__(self, function: Callable[[Any], Mapping[str, int] | None]) -> None:
+
+def _ended(work: Counts | Generator[None, None, Counts] | None) -> Counts:
+    """Do what is left of work, and return what it counted."""
+    if not isinstance(work, Generator):
+        return work or {}
+    try:
+        while True:
+            next(work)
+    except StopIteration as end:
+        return end.value
+
+
+class _Each(beam.DoFn):
+    """Calls the function on each item; the rest of one is done beside the next."""
+
+    def __init__(self, function: Work) -> None:
         self._function = function
+        self._last: tuple[float, Future[Counts]] | None = None
 
     def setup(self) -> None:
+        self._beside = ThreadPoolExecutor(1, "beside")
         # Sums of several threads come out differently each time, and the workers are the parallelism.
         threadpool_limits(1, user_api="blas")
         # A function that computes with torch has it imported by now; a mix does without, and saves half a gigabyte
@@ -68,17 +97,39 @@ class _Each(beam.DoFn):
             sys.modules["torch"].set_num_threads(1)
 
     def process(self, item: Any) -> Iterator[int]:
-        try:
-            with explained("", "reading or writing"):
-                began = time.perf_counter()
-                counts = self._function(item)
-            for name, count in (counts or {}).items():
-                Metrics.counter(_METRICS, name).inc(count)
-            Metrics.distribution(_METRICS, _TIME).update(round(1000 * (time.perf_counter() - began)))
-            yield 1
-        except UserError as error:
-            content = json.dumps({"what": error.what, "where": error.where, "hint": error.hint})
-            raise RuntimeError(f"duologue-error:{b64encode(content.encode()).decode()}:") from None
+        with _marked(), ExitStack() as failing:
+            began = time.perf_counter()
+            try:
+                work = self._function(item)
+                if isinstance(work, Generator):
+                    # It may hold files open, and would as long as the error that ends it.
+                    failing.callback(work.close)
+                    next(work)
+                took = time.perf_counter() - began
+            finally:
+                self._end_last()
+            failing.pop_all()
+            self._last = took, self._beside.submit(_ended, work)
+        yield 1
+
+    def finish_bundle(self) -> None:
+        # What an engine has taken for done is not done again.
+        with _marked():
+            self._end_last()
+
+    def teardown(self) -> None:
+        self._beside.shutdown()
+
+    def _end_last(self) -> None:
+        if self._last is None:
+            return
+        (took, rest), self._last = self._last, None
+        began = time.perf_counter()
+        counts = rest.result()
+        took += time.perf_counter() - began
+        for name, count in counts.items():
+            Metrics.counter(_METRICS, name).inc(count)
+        Metrics.distribution(_METRICS, _TIME).update(round(1000 * took))
 
 
 def _runner(options: PipelineOptions, workers: int) -> PipelineRunner:
@@ -137,7 +188,7 @@ def _measured(result: PipelineResult) -> Measured:
 
 
 def for_each(
-    function: Callable[[Any], Mapping[str, int] | None],
+    function: Work,
     items: Sequence[Any],
     *,
     workers: int = 1,
@@ -146,7 +197,8 @@ def for_each(
     """Call a function on every item, in no particular order, on the engine the flags name.
 
     Args:
-        function: picklable; what it has to say it writes to files, nothing comes back but counts to be summed.
+        function: picklable; what it has to say it writes to files, nothing comes back but counts to be summed. A
+            generator yields once: a thread does what is behind that, such as to publish, beside the next item.
         items: small and picklable.
         workers: processes on this machine; not with a `--runner` among the flags.
         flags: Beam's own, such as `--runner=FlinkRunner`.

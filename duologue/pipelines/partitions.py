@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -72,7 +72,10 @@ class Station(Protocol):
 
 @dataclass(frozen=True)
 class _Commit:
-    """Makes the shard of a partition, then its sidecar. What it writes depends on manifest and config alone."""
+    """Makes the shard of a partition, then its sidecar. What it writes depends on manifest and config alone.
+
+    It yields where the shard is made and has to be published: a disk or a store takes its time for that.
+    """
 
     station: Station
     directory: Path
@@ -80,20 +83,22 @@ class _Commit:
     most_rejects: float
     inputs: int
 
-    def __call__(self, partition: Partition) -> dict[str, int]:
+    def __call__(self, partition: Partition) -> Generator[None, None, dict[str, int]]:
         path = self.directory / file_name(self.station.stems[0], partition, "json")
         with locked(self.directory, fcntl.LOCK_SH):
             # An engine that runs its tasks again comes by partitions that an earlier attempt committed.
             sidecar = read_sidecar(path)
             if sidecar is None:
-                sidecar = self._write(partition)
+                sidecar = yield from self._write(partition)
                 write_bytes(path, canonical_json(asdict(sidecar)))
+            else:
+                yield
         inputs = partition.stop - partition.start
         if inputs >= _INPUTS_BEFORE_STOPPING and sidecar.rejected > self.most_rejects * inputs:
             raise _too_many([sidecar], inputs, self.most_rejects, self.directory, self.station.stems[0])
         return {"inputs": inputs, "outputs": sidecar.samples, "rejects": sidecar.rejected, **counts(sidecar.amounts)}
 
-    def _write(self, partition: Partition) -> Sidecar:
+    def _write(self, partition: Partition) -> Generator[None, None, Sidecar]:
         rejects: list[Reject] = []
         amounts: Counter[str] = Counter()
         licences: set[str] = set()
@@ -115,6 +120,7 @@ class _Commit:
                 licences.update(output.licences)
                 if output.checks:
                     checks = added([checks, output.checks])
+            yield
         sidecar = Sidecar(
             self.fingerprint,
             partition,

@@ -6,8 +6,11 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import apache_beam as beam
 import pytest
@@ -122,6 +125,94 @@ def test_a_worker_computes_with_one_thread(workers: int) -> None:
 def test_counts_are_summed_over_workers(workers: int) -> None:
     measured = for_each(number, [1, 2, 3, 4], workers=workers)
     assert (measured.items, measured.counts) == (4, {"inputs": 10, "outputs": 4})
+
+
+BEGUN, ENDED, SECOND_BEGAN = list[int](), list[int](), threading.Event()
+
+
+@pytest.fixture
+def fresh() -> None:
+    BEGUN.clear()
+    ENDED.clear()
+    SECOND_BEGAN.clear()
+
+
+def in_two_steps(item: int) -> Generator[None, None, dict[str, int]]:
+    BEGUN.append(item)
+    if len(BEGUN) == 2:
+        SECOND_BEGAN.set()
+    yield
+    assert SECOND_BEGAN.wait(60)
+    ENDED.append(item)
+    return {"ended": 1}
+
+
+@pytest.mark.usefixtures("fresh")
+def test_what_is_left_of_an_item_is_done_while_the_next_one_is_begun() -> None:
+    measured = for_each(in_two_steps, [1, 2, 3])
+    assert ENDED == BEGUN
+    assert (measured.items, measured.counts) == (3, {"ended": 3})
+
+
+def ended_late(directory: str) -> Generator[None, None, dict[str, int]]:
+    yield
+    time.sleep(0.5)
+    Path(directory, str(uuid4())).touch()
+    return {}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_has_ended_when_nothing_is_left_of_any_item(tmp_path: Path, workers: int) -> None:
+    assert for_each(ended_late, [str(tmp_path)] * 3, workers=workers).items == 3
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def stumbles_late(item: int) -> Generator[None, None, dict[str, int]]:
+    yield
+    stumble(item)
+    return {}
+
+
+@pytest.mark.parametrize(("items", "workers"), [([7], 1), ([7, 7], 1), ([7], 2)])
+def test_what_goes_wrong_in_what_was_left_comes_back_as_one_message(items: list[int], workers: int) -> None:
+    with pytest.raises(UserError) as caught:
+        for_each(stumbles_late, items, workers=workers)
+    assert str(caught.value) == "this cannot be had (item 7). Take another"
+
+
+def stumbles_or_is_closed(item: int) -> Generator[None, None, dict[str, int]]:
+    BEGUN.append(item)
+    try:
+        yield
+        stumble(item)
+        return {}
+    finally:
+        ENDED.append(item)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_an_item_that_was_begun_is_closed_where_the_one_before_it_fails() -> None:
+    with pytest.raises(UserError, match="this cannot be had"):
+        for_each(stumbles_or_is_closed, [1, 2])
+    assert len(BEGUN) == 2
+    assert ENDED == BEGUN
+
+
+def ends_or_stumbles(item: int) -> Generator[None, None, dict[str, int]]:
+    BEGUN.append(item)
+    if len(BEGUN) == 2:
+        stumble(item)
+    yield
+    time.sleep(0.2)
+    ENDED.append(item)
+    return {}
+
+
+@pytest.mark.usefixtures("fresh")
+def test_what_is_left_of_an_item_is_done_where_the_next_one_fails() -> None:
+    with pytest.raises(UserError, match="this cannot be had"):
+        for_each(ends_or_stumbles, [1, 2])
+    assert BEGUN[:1] == ENDED
 
 
 def test_a_run_whose_measures_cannot_be_had_is_finished_all_the_same(

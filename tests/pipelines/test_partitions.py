@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from hypothesis import strategies as st
 
 from duologue.errors import UserError
 from duologue.formats.card import CARD as CARD_NAME
+from duologue.formats.locks import is_held
 from duologue.formats.rejects import read_rejects
 from duologue.formats.shards import read_shard
+from duologue.formats.temporary import TEMPORARY
 from duologue.pipelines import partitions as module
-from duologue.pipelines.sidecars import partitions
+from duologue.pipelines.sidecars import Partition, partitions
 from tests.pipelines.comparing import contents
 from tests.pipelines.killing import context
 from tests.pipelines.toy import CARD, INPUTS, SIZE, Toy, make
@@ -150,8 +153,17 @@ def test_the_unfinished_run_of_other_settings_is_refused_with_both_named(tmp_pat
     assert CARD.fingerprint[:12] in str(refusal.value) and other.fingerprint[:12] in str(refusal.value)
 
 
-def committing(station: Toy, directory: Path) -> module._Commit:
-    return module._Commit(station, directory, CARD.fingerprint, 1.0, INPUTS)
+def committing(station: Toy, directory: Path, partition: Partition) -> Generator[None, None, dict[str, int]]:
+    return module._Commit(station, directory, CARD.fingerprint, 1.0, INPUTS)(partition)
+
+
+def commit(station: Toy, directory: Path, partition: Partition) -> dict[str, int]:
+    """Make a partition, its shards and its sidecar, and return what was counted."""
+    work = committing(station, directory, partition)
+    next(work)
+    with pytest.raises(StopIteration) as end:
+        next(work)
+    return end.value.value
 
 
 def test_two_attempts_at_a_partition_at_once_are_one(tmp_path: Path, unbroken: dict[str, bytes]) -> None:
@@ -160,8 +172,8 @@ def test_two_attempts_at_a_partition_at_once_are_one(tmp_path: Path, unbroken: d
     for partition in partitions(INPUTS, SIZE)[:4]:
         shutil.rmtree(meeting, ignore_errors=True)
         meeting.mkdir()
-        commit = committing(Toy(meets=str(meeting)), out)
-        attempts = [context.Process(target=commit, args=(partition,)) for _ in range(2)]
+        station = Toy(meets=str(meeting))
+        attempts = [context.Process(target=commit, args=(station, out, partition)) for _ in range(2)]
         for attempt in attempts:
             attempt.start()
         for attempt in attempts:
@@ -179,9 +191,32 @@ FILES = [("units", "tar"), ("audio", "tar"), ("units", "json")]
 
 def test_a_partition_that_an_earlier_attempt_committed_is_counted_and_not_made_again(tmp_path: Path) -> None:
     partition = partitions(INPUTS, SIZE)[2]
-    first = committing(Toy(), tmp_path)(partition)
-    assert committing(Toy(fails_at=partition.start), tmp_path)(partition) == first
+    first = commit(Toy(), tmp_path, partition)
+    assert commit(Toy(fails_at=partition.start), tmp_path, partition) == first
     assert (first["inputs"], first["outputs"], first["rejects"]) == (3, 2, 1)
+
+
+def test_nothing_of_a_partition_that_is_made_is_there_before_it_is_published(tmp_path: Path) -> None:
+    work = committing(Toy(), tmp_path, partitions(INPUTS, SIZE)[2])
+    next(work)
+    assert all(path.name.startswith(TEMPORARY) for path in tmp_path.iterdir())
+    assert is_held(tmp_path)
+    with pytest.raises(StopIteration):
+        next(work)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "audio-00002.tar",
+        "units-00002.json",
+        "units-00002.tar",
+    ]
+    assert not is_held(tmp_path)
+
+
+def test_a_partition_that_is_given_up_before_it_is_published_leaves_nothing(tmp_path: Path) -> None:
+    work = committing(Toy(), tmp_path, partitions(INPUTS, SIZE)[2])
+    next(work)
+    work.close()
+    assert not list(tmp_path.iterdir())
+    assert not is_held(tmp_path)
 
 
 def test_what_an_attempt_left_that_died_while_the_run_went_on_is_swept(
