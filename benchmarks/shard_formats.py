@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -31,10 +33,17 @@ def shards_in(directory: Path) -> list[Path]:
 
 
 def write_duologue(samples: Samples, directory: Path, per_shard: int) -> None:
-    for number, first in enumerate(range(0, len(samples), per_shard)):
-        with ShardWriter(directory / f"train-{number:05d}.tar") as writer:
-            for key, members in samples[first : first + per_shard]:
-                writer.add(key, members)
+    # As the pipelines do it: a shard is synced and named while the next one is made.
+    with ThreadPoolExecutor(1) as beside:
+        ends = []
+        for number, first in enumerate(range(0, len(samples), per_shard)):
+            with ExitStack() as stack:
+                writer = stack.enter_context(ShardWriter(directory / f"train-{number:05d}.tar"))
+                for key, members in samples[first : first + per_shard]:
+                    writer.add(key, members)
+                ends.append(beside.submit(stack.pop_all().close))
+        for end in ends:
+            end.result()
 
 
 def read_duologue(paths: Sequence[Path]) -> Iterator[Members]:
