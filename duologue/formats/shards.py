@@ -214,7 +214,7 @@ def samples_from(window: Window, offset: int, trusted: bool = False) -> Iterator
                 # By its fields it takes twice as long.
                 yield Sample._make((key, members, offset, end))
             key, members, offset = itself, {}, end
-        begin, end = end + BLOCK, end + BLOCK + size + -size % BLOCK
+        begin, end = end + BLOCK, end + stored_bytes(size)
         # With the header behind it, if there is one.
         if end + BLOCK > first + len(data):
             if not window.reaches(end + BLOCK, offset) and not window.reaches(end, offset):
