@@ -37,7 +37,7 @@ _MARK = re.compile(r"duologue-error:([A-Za-z0-9+/=]+):")
 _METRICS, _TIME = "duologue", "item_ms"
 
 Counts = Mapping[str, int]
-Work = Callable[[Any], Counts | Generator[None, None, Counts] | None]
+Work = Counts | Generator[None, None, Counts] | None
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _marked() -> Iterator[None]:
         raise RuntimeError(f"duologue-error:{b64encode(content.encode()).decode()}:") from None
 
 
-def _ended(work: Counts | Generator[None, None, Counts] | None) -> Counts:
+def _ended(work: Work) -> Counts:
     """Do what is left of work, and return what it counted."""
     if not isinstance(work, Generator):
         return work or {}
@@ -83,7 +83,7 @@ def _ended(work: Counts | Generator[None, None, Counts] | None) -> Counts:
 class _Each(beam.DoFn):
     """Calls the function on each item; the rest of one is done beside the next."""
 
-    def __init__(self, function: Work) -> None:
+    def __init__(self, function: Callable[[Any], Work]) -> None:
         self._function = function
         self._last: tuple[float, Future[Counts]] | None = None
 
@@ -188,7 +188,7 @@ def _measured(result: PipelineResult) -> Measured:
 
 
 def for_each(
-    function: Work,
+    function: Callable[[Any], Work],
     items: Sequence[Any],
     *,
     workers: int = 1,
