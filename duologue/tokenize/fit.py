@@ -41,22 +41,22 @@ class _Reservoir:
     def __init__(self, size: int, seed: int) -> None:
         self._size = size
         self._draw = seeds.generator(seed, "tokenizer fit")
-        self._rows = np.zeros((0, 1 + DIMENSIONS + _SPECTRUM))
+        self._rows = [np.zeros((0, 1 + DIMENSIONS + _SPECTRUM))]
 
     def add(self, channel: np.ndarray) -> None:
         points, first = np.unique(_whole(features, channel), axis=0, return_index=True)
         keys = self._draw.random(len(points))
-        rows = np.column_stack([keys, points, _whole(log_magnitudes, channel)[first]])
-        self._rows = np.concatenate([self._rows, rows])
-        if len(self._rows) > 2 * self._size:
-            self._shrink()
+        self._rows.append(np.column_stack([keys, points, _whole(log_magnitudes, channel)[first]]))
+        if sum(map(len, self._rows)) > 2 * self._size:
+            self._rows = [self._least()]
 
-    def _shrink(self) -> None:
-        self._rows = self._rows[np.argsort(self._rows[:, 0], kind="stable")[: self._size]]
+    def _least(self) -> np.ndarray:
+        rows = np.concatenate(self._rows)
+        return rows[np.argsort(rows[:, 0], kind="stable")[: self._size]]
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
-        self._shrink()
-        return self._rows[:, 1 : 1 + DIMENSIONS], self._rows[:, 1 + DIMENSIONS :]
+        rows = self._least()
+        return rows[:, 1 : 1 + DIMENSIONS], rows[:, 1 + DIMENSIONS :]
 
 
 def check_enough(points: np.ndarray, units: int) -> None:

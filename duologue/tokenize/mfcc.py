@@ -6,15 +6,17 @@ It needs no weights from anywhere and runs on any CPU, so that the whole road ca
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import torchaudio
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
-from torchaudio.compliance import kaldi
+from scipy.fft import dct
 
 from duologue.errors import UserError
 from duologue.formats.fingerprint import sha256_file
@@ -29,7 +31,9 @@ DIMENSIONS = 39
 # The band of the telephone: wideband speech and telephone calls share their units, as they must where a model learns
 # turn-taking from calls after words from synthesis.
 BAND_HZ = (250.0, 3400.0)
-_WINDOW, _SHIFT = 400, 160
+_WINDOW, _SHIFT, _FFT = 400, 160, 512
+# As in Kaldi.
+_PREEMPHASIS, _FILTERS, _CEPSTRA, _LIFTER, _LEAST_ENERGY = 0.97, 23, 13, 22, 2.0**-23
 _FRAMES = HOP // _SHIFT
 # Frame j's window is centred on samples 160 j to 160 j + 159, so that four of them stand evenly in a unit.
 _LEAD = (_WINDOW - _SHIFT) // 2
@@ -94,20 +98,40 @@ def features(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         float64 `[channels, units, 39]`, rounded to multiples of 2^-10; in all, ceil(samples / 640) units.
     """
     for signals, counted in _signals(blocks):
-        rows = []
-        for signal in signals:
-            mfcc = kaldi.mfcc(
-                signal[None],
-                sample_frequency=SAMPLE_RATE,
-                low_freq=BAND_HZ[0],
-                high_freq=BAND_HZ[1],
-                use_energy=False,
-                dither=0.0,
-            ).T
-            deltas = torchaudio.functional.compute_deltas(mfcc)
-            stacked = torch.cat([mfcc, deltas, torchaudio.functional.compute_deltas(deltas)])[:, counted]
-            rows.append(stacked.reshape(DIMENSIONS, -1, _FRAMES).mean(dim=2).T.numpy())
-        yield np.round(np.stack(rows) * _GRID) / _GRID
+        mfcc = _mfcc(signals).mT
+        deltas = torchaudio.functional.compute_deltas(mfcc)
+        stacked = torch.cat([mfcc, deltas, torchaudio.functional.compute_deltas(deltas)], dim=1)[..., counted]
+        means = stacked.reshape(len(signals), DIMENSIONS, -1, _FRAMES).mean(dim=3).mT.numpy()
+        # Adding 0 makes one zero of two: silence has a few, of either sign.
+        yield np.round(means * _GRID) / _GRID + 0.0
+
+
+def _mfcc(signals: torch.Tensor) -> torch.Tensor:
+    """Compute the 13 MFCCs of Kaldi, float64 `[channels, frames, 13]`, of signals `[channels, samples]`.
+
+    torchaudio's are made with filters in float32, whose last bits, and with them one feature in 500, differ from one
+    kind of CPU to another.
+    """
+    frames = signals.unfold(1, _WINDOW, _SHIFT)
+    frames = frames - frames.mean(dim=2, keepdim=True)
+    frames = frames - _PREEMPHASIS * F.pad(frames, (1, 0), mode="replicate")[..., :-1]
+    window, filters, cosines = _constants()
+    spectrum = torch.fft.rfft(frames * window, n=_FFT)
+    power = spectrum.real.square() + spectrum.imag.square()
+    return (power @ filters).clamp(min=_LEAST_ENERGY).log() @ cosines
+
+
+@cache
+def _constants() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the window, the mel filters `[257, 23]` and the lifted cosines `[23, 13]`, float64."""
+    window = torch.hann_window(_WINDOW, periodic=False, dtype=torch.float64) ** 0.85
+    low, high, *places = 1127 * np.log1p(np.array([*BAND_HZ, *np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE)]) / 700)
+    left, centre, right = (np.linspace(low, high, _FILTERS + 2)[first:][:_FILTERS] for first in range(3))
+    mels = np.array(places)[:, None]
+    filters = np.minimum((mels - left) / (centre - left), (right - mels) / (right - centre)).clip(min=0)
+    cosines = dct(np.eye(_FILTERS), norm="ortho")[:, :_CEPSTRA]
+    lifter = 1 + _LIFTER / 2 * np.sin(np.pi * np.arange(_CEPSTRA) / _LIFTER)
+    return window, torch.from_numpy(filters), torch.from_numpy(cosines * lifter)
 
 
 def log_magnitudes(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -121,7 +145,7 @@ def log_magnitudes(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """
     window = torch.hann_window(_WINDOW, dtype=torch.float64)
     for signals, counted in _signals(blocks):
-        spectrum = torch.fft.rfft(signals.unfold(1, _WINDOW, _SHIFT)[:, counted] * window, n=512)
+        spectrum = torch.fft.rfft(signals.unfold(1, _WINDOW, _SHIFT)[:, counted] * window, n=_FFT)
         logarithm = spectrum.abs().clamp(min=1e-5).log()
         yield logarithm.reshape(len(signals), -1, _FRAMES, 257).mean(dim=2).float().numpy()
 

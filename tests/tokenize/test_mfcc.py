@@ -1,7 +1,13 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchaudio.compliance import kaldi
 
 from duologue.formats.rejects import Unusable
 from duologue.tokenize import mfcc
@@ -23,6 +29,38 @@ def features(channel: np.ndarray) -> np.ndarray:
 
 def log_magnitudes(channel: np.ndarray) -> np.ndarray:
     return whole(mfcc.log_magnitudes, channel)
+
+
+def test_coefficients_are_those_of_kaldi():
+    # torchaudio makes its filters in the default dtype.
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        signal = torch.from_numpy(np.concatenate([SPEECH, np.zeros(10 * HOP)]))[None]
+        theirs = kaldi.mfcc(signal, sample_frequency=16_000, low_freq=250, high_freq=3400, use_energy=False, dither=0)
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.allclose(mfcc._mfcc(signal)[0], theirs, rtol=0, atol=1e-9)
+
+
+# Intel's library computes on processors of every kind as on the oldest, where it is asked to.
+OTHERS = {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Prescott"}
+SEEN = """
+import hashlib, sys
+import numpy as np
+from duologue.tokenize.mfcc import features
+from tests.tokenize.signals import sound
+audio = np.concatenate([sound(640 * 300), np.zeros(6400, np.float32)])
+print(hashlib.sha256(b"".join(part.tobytes() for part in features([audio[None]]))).hexdigest())
+"""
+
+
+def test_every_kind_of_processor_computes_the_same_features():
+    made = [
+        subprocess.run([sys.executable, "-c", SEEN], env={**os.environ, **kind}, capture_output=True, check=True)
+        for kind in ({}, OTHERS)
+    ]
+    assert made[0].stdout == made[1].stdout != b""
 
 
 @pytest.mark.parametrize("samples", [1, 639, 640, 641, 1280, 1281, 5000])
