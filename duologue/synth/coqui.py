@@ -58,7 +58,7 @@ def load_coqui(
             raise UserError(
                 "XTTS speaks one sentence at a time", where="--batch", hint="Leave the option out, or use VITS"
             )
-        return XttsEngine(checkpoint.parent, settings, licence=named, precision=precision, device=device)
+        return XttsEngine(checkpoint, settings, licence=named, precision=precision, device=device)
     raise UserError(
         f"this is a model of the kind {kind!r}; VITS and XTTS can be used",
         where=settings,

@@ -53,7 +53,7 @@ class XttsEngine(SequentialEngine):
     """XTTS v1.1 or v2: a GPT that draws audio codes, and a decoder.
 
     Args:
-        directory: `model.pth`, `vocab.json` and `speakers_xtts.pth`.
+        checkpoint: the weights, such as `model.pth`; `vocab.json` and `speakers_xtts.pth` lie beside it.
         config: coqui's `config.json`; sampling (temperature, top k and p, penalties) is as it says.
         licence: of the weights.
         precision: of the GPT: "float32", "bfloat16" or "float16"; the decoder stays in float32.
@@ -65,9 +65,10 @@ class XttsEngine(SequentialEngine):
 
     name = "coqui"
 
-    def __init__(self, directory: Path, config: Path, *, licence: str, precision: str, device: str) -> None:
+    def __init__(self, checkpoint: Path, config: Path, *, licence: str, precision: str, device: str) -> None:
         self.licence = licence
-        self._files = {name: directory / name for name in (_WEIGHTS, _VOCABULARY, _VOICES)} | {"config": config}
+        beside = {name: checkpoint.with_name(name) for name in (_VOCABULARY, _VOICES)}
+        self._files = {_WEIGHTS: checkpoint, **beside, "config": config}
         self._precision, self._dtype = precision, getattr(torch, precision)
         settings = XttsConfig()
         with foreign(config):

@@ -21,9 +21,9 @@ UTTERANCES = (
 )
 
 
-def load(directory, precision="float32"):
+def load(directory, precision="float32", weights="model.pth"):
     return XttsEngine(
-        directory, directory / "config.json", licence="LicenseRef-CPML", precision=precision, device="cpu"
+        directory / weights, directory / "config.json", licence="LicenseRef-CPML", precision=precision, device="cpu"
     )
 
 
@@ -62,6 +62,16 @@ def refused(directory):
         load(directory)
     assert caught.value.hint
     return caught.value
+
+
+def test_the_checkpoint_that_is_named_speaks(engine, copy):
+    os.link(copy / "model.pth", copy / "first.pth")
+    assert load(copy, weights="first.pth").identity == engine.identity
+    state = torch.load(copy / "model.pth")
+    weights = next(value for value in state["model"].values() if value.dtype == torch.float32)
+    weights += 1
+    put(copy / "first.pth", state)
+    assert load(copy, weights="first.pth").identity != engine.identity == load(copy).identity
 
 
 def test_sentences_are_spoken(engine, speech):
