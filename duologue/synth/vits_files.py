@@ -111,7 +111,8 @@ def load_vits(config: VitsConfig, checkpoint: Path) -> Vits:
     """Load a model for speaking, on the CPU.
 
     Raises:
-        UserError: the checkpoint is missing, damaged, holds code, or is of another model.
+        UserError: the checkpoint is missing, damaged, holds code, has weights that are no numbers, or is of another
+            model.
     """
     logging.getLogger("TTS").setLevel(logging.ERROR)
     content = _torch_file(checkpoint)
@@ -122,6 +123,10 @@ def load_vits(config: VitsConfig, checkpoint: Path) -> Vits:
         model = Vits(config)
         model.disc = model.posterior_encoder = None
         model.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith(_UNUSED)})
+    if not all(weights.isfinite().all() for weights in model.parameters()):
+        raise UserError(
+            "some of its weights are no numbers", where=checkpoint, hint="Take an earlier checkpoint of that training"
+        )
     return model.eval()
 
 

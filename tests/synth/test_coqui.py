@@ -110,6 +110,15 @@ def test_a_damaged_checkpoint_is_said(changed, content):
         load(directory)
 
 
+def test_weights_that_are_no_numbers_are_said(changed):
+    path = changed() / "model_file.pth"
+    content = torch.load(path)
+    content["model"]["emb_g.weight"][1] = float("nan")
+    torch.save(content, path)
+    with pytest.raises(UserError, match="no numbers"):
+        load(path)
+
+
 def test_a_truncated_checkpoint_is_said(changed):
     path = changed() / "model_file.pth"
     path.write_bytes(path.read_bytes()[:-5_000])
