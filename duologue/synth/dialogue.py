@@ -23,6 +23,8 @@ RULES = 2
 LONGEST_DIALOGUE = 30_000
 _GROUP_CHARACTERS = 20_000
 _ATTEMPTS = 3
+# Reasons that lie in the text, whatever is drawn.
+_OF_THE_TEXT = {"no_known_symbol", "too_long_for_model", "phonemizer_crash"}
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _speak_all(scripts: Sequence[_Script], engine: Engine, seed: int) -> None:
         for sentence, utterance, result in zip(wanted, utterances, results, strict=True):
             _, turn, number = sentence
             problem = result if isinstance(result, Unusable) else judge(utterance, result, draws=engine.draws)
-            if problem is not None:
+            if problem is not None and problem.reason not in _OF_THE_TEXT:
                 failed.append(sentence)
                 if attempts > 1:
                     problem = Unusable(problem.reason, f"{problem.message}; {attempts} attempts")

@@ -202,6 +202,15 @@ def test_a_sentence_that_fails_three_times_is_refused_for_its_last_reason(engine
     assert refusal.message.endswith("; 3 attempts")
 
 
+@pytest.mark.parametrize("reason", ["no_known_symbol", "too_long_for_model", "phonemizer_crash"])
+def test_what_no_seed_can_change_is_refused_at_once(engine, reason):
+    drawing = Drawing(engine, {"Anything": [Unusable(reason, "it cannot")]})
+    (result,) = speak([ORDER], drawing, 3)
+    (index, refusal), _ = result.refused
+    assert (index, refusal.reason, refusal.message) == (1, reason, "it cannot")
+    assert len(drawing.calls) == 1
+
+
 def test_an_engine_that_draws_nothing_is_asked_once(engine):
     drawing = Drawing(engine, {"Anything": [CRASH]})
     drawing.draws = False
