@@ -127,7 +127,9 @@ class Shape:
                 return cls(Fixed(values[0]))
             if (name, len(values)) == ("lognormal", 2) and all(values):
                 median, spread = values
-                return cls(Silence(median, spread, round(median / 4, 6), round(median * 6, 6)))
+                shortest_s = round(median / 4, 6)
+                if shortest_s:
+                    return cls(Silence(median, spread, shortest_s, round(median * 6, 6)))
         except ValueError:
             pass
         raise UserError(

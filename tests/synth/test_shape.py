@@ -78,6 +78,7 @@ def test_a_fixed_gap_is_always_the_same():
         "fixed:61",
         "lognormal:0.2",
         "lognormal:0:1",
+        "lognormal:0.000001:1",
         "lognormal:0.2:0",
         "lognormal:a:b",
     ],
