@@ -37,6 +37,15 @@ def reason_of(error: BaseException) -> str:
     return re.split(r"\n|\\n\\tat", str(error).strip())[0] or type(error).__name__
 
 
+# cuDNN and cuBLAS have words of their own for it.
+_NO_MEMORY = ("out of memory", "ALLOC_FAILED", "unable to find an engine")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error of torch means that a device's memory is full."""
+    return any(words in str(error) for words in _NO_MEMORY)
+
+
 _DISK = {
     errno.ENOSPC: (
         "the disk is full",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import soxr
 import torch
 
-from duologue.errors import UserError
+from duologue.errors import UserError, is_out_of_memory
 from duologue.formats.rejects import Unusable
 from duologue.synth.engine import SAMPLE_RATE, Engine, Speech, Utterance, trimmed
 
@@ -34,6 +35,7 @@ class SequentialEngine(Engine, ABC):
     def __init__(self, model: Any, device: str) -> None:
         self.model: Any = model
         self.device = torch.device(device)
+        self._lock = Lock()
 
     @property
     @abstractmethod
@@ -60,7 +62,9 @@ class SequentialEngine(Engine, ABC):
         Raises:
             UserError: the device has not enough memory for a single sentence.
         """
-        return [self._result(utterance) for utterance in utterances]
+        # Bundles of one worker may come at once, and torch's generators are the process's.
+        with self._lock:
+            return [self._result(utterance) for utterance in utterances]
 
     def _result(self, utterance: Utterance) -> Speech | Unusable:
         cuda = [self.device] if self.device.type == "cuda" else []
@@ -71,7 +75,9 @@ class SequentialEngine(Engine, ABC):
             return trimmed(np.clip(soxr.resample(audio, rate, SAMPLE_RATE), -1.0, 1.0))
         except Unusable as unusable:
             return unusable
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise UserError(
                 "the memory of the device is too small for one sentence",
                 where=str(self.device),

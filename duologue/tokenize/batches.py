@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from duologue.errors import UserError
+from duologue.errors import UserError, is_out_of_memory
 from duologue.progress import say
 from duologue.tokenize.band import Window
 from duologue.tokenize.cutting import Stretch
@@ -82,7 +82,9 @@ class BatchedNetwork:
                 with torch.inference_mode():
                     results.append(work(full))
                 continue
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self._halved or size == 1:
                     raise UserError(
                         f"the memory does not hold a batch of {size} windows",

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,16 @@ def test_the_callers_generator_is_left_as_it_was():
     before = torch.get_rng_state()
     say("hello")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_two_who_ask_at_once_are_served_one_after_the_other():
+    texts = [str(number) for number in range(20)]
+    with Noise(torch.nn.Identity(), "cpu") as engine, ThreadPoolExecutor(2) as pool:
+        asked = [Utterance(text, "one", int(text)) for text in texts]
+        together = list(pool.map(engine.synthesize, [asked[:10], asked[10:]]))
+        alone = engine.synthesize(asked)
+    for one, other in zip([*together[0], *together[1]], alone, strict=True):
+        assert np.array_equal(one.audio, other.audio)
 
 
 def test_close_lets_go_of_the_model():
