@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from duologue.synth.vits_tokens import TokenReader, Tokens
 
 # On a CPU a sentence fills the caches alone, so that its bits don't depend on any other.
 _ON_GPU = 32
+# A text has a hundredth of the work of its speech, in many small steps.
+_TEXTS_ON_GPU = 4 * _ON_GPU
 _LONGEST_S = 120
 # What of the configuration the speech depends on. coqui's downloader writes paths of the machine into the rest.
 _MATTERS = (
@@ -44,7 +47,7 @@ class VitsEngine(Engine):
         config: `config.json` of the model; the speakers' file lies beside it.
         licence: of the weights (SPDX).
         precision: of the decoder: "float32", "bfloat16" or "float16".
-        batch: sentences in a batch; None: 32 on a GPU, 1 on a CPU, which is no slower there.
+        batch: sentences that are spoken in a batch; None: 32 on a GPU, 1 on a CPU, which is no slower there.
         device: "cpu", "cuda" or "cuda:N".
 
     Raises:
@@ -72,7 +75,10 @@ class VitsEngine(Engine):
         phonemizer = Phonemizer("en-us" if language == "en" else language) if phonemes else None
         self._reader = TokenReader(model.tokenizer, phonemizer, language.split("-")[0])
         self._network: VitsNetwork | None = VitsNetwork(model, where, getattr(torch, precision))
-        self._batches = Batches(batch or (1 if where.type == "cpu" else _ON_GPU), where)
+        self._texts, self._batches = (
+            Batches(batch or (1 if where.type == "cpu" else most), where) for most in (_TEXTS_ON_GPU, _ON_GPU)
+        )
+        self._lock = Lock()
         self._rate = int(settings.audio.sample_rate)
         self._longest = settings.model_args.max_inference_len or _LONGEST_S * self._rate // self._network.hop
         # Names may have stray white space: the first speaker of VCTK's model is called "ED\n".
@@ -89,6 +95,7 @@ class VitsEngine(Engine):
             "config_sha256": fingerprint({name: about[name] for name in _MATTERS}),
             "speakers": list(settings.speakers),
             "precision": precision,
+            "batch": batch,
             "coqui_tts": version("coqui-tts"),
             "espeak_ng": phonemizer.version if phonemizer else None,
         }
@@ -109,6 +116,11 @@ class VitsEngine(Engine):
         Reasons of an `Unusable`: `no_known_symbol`, `too_long` (over 4,000 tokens, 120 s, or what the model's
         configuration allows), `phonemizer_crash`, `silent`.
         """
+        # Bundles of one worker may come at once.
+        with self._lock:
+            return self._synthesize(utterances)
+
+    def _synthesize(self, utterances: Sequence[Utterance]) -> list[Speech | Unusable]:
         results: list[Speech | Unusable | None] = [None] * len(utterances)
         lines: dict[int, tuple[Tokens, Line]] = {}
         for index, tokens in enumerate(self._reader.read([utterance.text for utterance in utterances])):
@@ -117,15 +129,13 @@ class VitsEngine(Engine):
             else:
                 utterance = utterances[index]
                 lines[index] = tokens, Line(tokens.ids, self._numbers[utterance.voice], utterance.seed)
-        # TensorFloat-32, on by default for convolutions alone, would make float32 depend on the GPU.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            for index, speech in zip(lines, self._spoken(list(lines.values())), strict=True):
-                results[index] = speech
+        for index, speech in zip(lines, self._spoken(list(lines.values())), strict=True):
+            results[index] = speech
         return [result for result in results if result is not None]
 
     def _spoken(self, lines: Sequence[tuple[Tokens, Line]]) -> list[Speech | Unusable]:
         assert self._network is not None, "the engine is closed"
-        priors = self._batches.run([line for _, line in lines], lambda line: len(line.ids), self._network.read)
+        priors = self._texts.run([line for _, line in lines], lambda line: len(line.ids), self._network.read)
         fit = [
             (tokens, prior)
             for (tokens, _), prior in zip(lines, priors, strict=True)
@@ -164,6 +174,8 @@ class VitsEngine(Engine):
 
     def close(self) -> None:
         """Give the memory of the device back."""
+        if self._network is not None:
+            self._network.close()
         self._network = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -9,14 +9,15 @@ from typing import TypeVar
 
 import torch
 
-from duologue.errors import UserError
+from duologue.errors import UserError, is_out_of_memory
 from duologue.progress import say
 
 _PER_SENTENCE = 512
 """Places (tokens or frames) that a sentence has in a full batch: six seconds of speech."""
 
-_STEP = 16
-"""Batches are padded to multiples of so many places, so that a device meets few shapes."""
+_LEAST = 16
+_IN_AN_OCTAVE = 8
+"""Batches are padded to one of so many widths between a length and twice that: a device meets few shapes."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -53,7 +54,9 @@ class Batches:
         Args:
             items: in any order.
             length: says how many places an item takes.
-            compute: takes a batch and the number of places that all of it is padded to; a batch of one is not padded.
+            compute: takes a batch and the number of places that all of it is padded to. A GPU prepares for each shape:
+                for it, batches are full, or of a power of two, with the last item several times. For a CPU, a batch
+                of one is not padded.
 
         Returns:
             What `compute` returned for each item, in the order of `items`.
@@ -64,20 +67,26 @@ class Batches:
         order = sorted(range(len(items)), key=lambda index: (-length(items[index]), index))
         lengths = [length(items[index]) for index in order]
 
-        def batch_at(start: int) -> tuple[list[int], int]:
-            padded = -(-lengths[start] // _STEP) * _STEP
-            count = max(min(self._batch, self._batch * _PER_SENTENCE // padded), 1)
-            chosen = order[start : start + count]
-            return chosen, padded if len(chosen) > 1 else lengths[start]
+        def batch_at(start: int) -> tuple[list[int], int, int]:
+            padded = _width(lengths[start])
+            most = max(min(self._batch, self._batch * _PER_SENTENCE // padded), 1)
+            chosen = order[start : start + most]
+            if self._device.type == "cpu":
+                return chosen, padded if len(chosen) > 1 else lengths[start], 0
+            return chosen, padded, min(most, 1 << (len(chosen) - 1).bit_length()) - len(chosen)
 
         full = Event()
 
-        def computed(batch: tuple[list[int], int]) -> Sequence[_Result] | None:
+        def computed(batch: tuple[list[int], int, int]) -> Sequence[_Result] | None:
             if full.is_set():
                 return None
+            chosen, padded, missing = batch
+            together = [items[index] for index in chosen]
             try:
-                return compute([items[index] for index in batch[0]], batch[1])
-            except torch.OutOfMemoryError:
+                return compute(together + together[-1:] * missing, padded)[: len(chosen)]
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 full.set()
                 return None
 
@@ -109,6 +118,12 @@ class Batches:
             )
         self._batch = count // 2
         say(f"the device's memory does not hold {count} sentences: going on with {self._batch}")
+
+
+def _width(places: int) -> int:
+    """Return the width that so many places are padded to."""
+    step = max(_LEAST, (1 << (places - 1).bit_length()) // 2 // _IN_AN_OCTAVE)
+    return -(-places // step) * step
 
 
 def _side_by_side(function: Callable[[_Item], _Result], items: Sequence[_Item], at_once: int | None) -> list[_Result]:

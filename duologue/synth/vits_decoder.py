@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -49,52 +48,50 @@ class Decoder:
                 for block in blocks
             ]
             self._levels.append((_Up(up, device, dtype), residuals))
-        self._device, self._dtype = device, dtype
+        self._dtype = dtype
         self.hop = prod(up.stride for up, _ in self._levels)
 
-    def __call__(self, latents: Sequence[torch.Tensor], speakers: torch.Tensor, frames: int) -> list[np.ndarray]:
+    def __call__(
+        self, latents: torch.Tensor, ends: torch.Tensor, shortest: int, speakers: torch.Tensor
+    ) -> torch.Tensor:
         """Decode a batch.
 
         Args:
-            latents: for each sentence float32 `[channels, its frames]`.
+            latents: float32 `[sentences, channels, frames]`, zero behind each sentence's end.
+            ends: int64 `[sentences]`: how many frames each has.
+            shortest: the least of them. Whoever asks a GPU for it waits for all that the GPU has to do.
             speakers: float32 `[sentences, speaker channels]`.
-            frames: what they are padded to.
 
         Returns:
-            For each float32 `[its frames * hop]`, at the model's rate.
+            `[sentences, frames * hop]`, of the decoder's type, at the model's rate; what lies behind a sentence's end
+            means nothing.
         """
-        ends = torch.tensor([latent.shape[1] for latent in latents])
-        lengths = [int(end) * self.hop for end in ends]
-        x = torch.stack([F.pad(latent, (0, frames - latent.shape[1])) for latent in latents])
         # Channels last is where the kernels for convolutions, of CPUs and GPUs, are at their best.
-        x = _wide(x).to(self._device, self._dtype, memory_format=torch.channels_last)
-        voice = _wide(speakers[:, :, None]).to(self._device, self._dtype)
-        x = self._first(x) + self._voice(voice)
-        beyond = _Beyond(ends, x)
+        x = _wide(latents).to(self._dtype, memory_format=torch.channels_last)
+        x = self._first(x) + self._voice(_wide(speakers[:, :, None]).to(self._dtype))
+        beyond = _Beyond(ends, shortest, x)
         for up, residuals in self._levels:
             x = up(beyond.silenced(F.leaky_relu_(x, LRELU_SLOPE)))
-            ends *= up.stride
-            beyond = _Beyond(ends, x)
+            ends, shortest = ends * up.stride, shortest * up.stride
+            beyond = _Beyond(ends, shortest, x)
             x = _fused(x, residuals, beyond)
-        x = torch.tanh_(self._last(beyond.silenced(F.leaky_relu_(x, _LAST_SLOPE))))
-        audio = x[:, 0, 0].float().cpu().numpy()
-        return [row[:length].copy() for row, length in zip(audio, lengths, strict=True)]
+        return torch.tanh_(self._last(beyond.silenced(F.leaky_relu_(x, _LAST_SLOPE))))[:, 0, 0]
 
 
 class _Beyond:
     """The places behind each sentence's end.
 
     Args:
-        ends: int64 `[sentences]`, on the CPU.
+        ends: int64 `[sentences]`.
+        shortest: the least of them.
         x: a batch that they are in, `[sentences, channels, 1, places]`.
     """
 
-    def __init__(self, ends: torch.Tensor, x: torch.Tensor) -> None:
-        self._first, width = int(ends.min()), x.shape[3]
-        # Only the columns where some sentence has ended: where lengths are much the same, these are few. They are
-        # sent to a GPU once for a level, since it waits for whatever it is sent.
-        places = torch.arange(self._first, width)
-        self._mask = (places >= ends[:, None, None, None]).to(x.device) if self._first < width else None
+    def __init__(self, ends: torch.Tensor, shortest: int, x: torch.Tensor) -> None:
+        # Only the columns where some sentence has ended: where lengths are much the same, these are few.
+        self._first, width = shortest, x.shape[3]
+        places = torch.arange(self._first, width, device=x.device)
+        self._mask = places >= ends[:, None, None, None] if self._first < width else None
 
     def silenced(self, x: torch.Tensor) -> torch.Tensor:
         """Set them to zero in a batch, in place, and return it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from TTS.tts.models.vits import Vits
 
 from duologue.formats.seeds import generator
 from duologue.synth.vits_decoder import Decoder
+from duologue.synth.vits_device import Device
 
 ENDLESS = 1_000_000
 """Frames that stand for a duration which is no number, or beyond all measure."""
@@ -65,11 +67,11 @@ class VitsNetwork:
         for module in model.modules():
             if parametrize.is_parametrized(module):
                 parametrize.remove_parametrizations(module, "weight")
-        self._device = device
+        self._device = Device(device)
         self._text = model.text_encoder.to(device, torch.float64)
         self._durations = model.duration_predictor.to(device, torch.float64)
         self._flow = model.flow.to(device)
-        self._speakers = model.emb_g.weight.detach()
+        self._speakers = model.emb_g.weight.detach().to(device)
         self._decoder = Decoder(model.waveform_decoder, device, dtype)
         self._on_speaker = model.args.condition_dp_on_speaker
         self._length_scale = float(model.length_scale)
@@ -79,16 +81,12 @@ class VitsNetwork:
 
     def read(self, lines: Sequence[Line], tokens: int) -> list[Prior]:
         """Compute durations and priors of a batch, padded to `tokens`."""
-        ids = torch.stack([_padded(torch.tensor(line.ids), tokens) for line in lines]).to(self._device)
-        lengths = torch.tensor([len(line.ids) for line in lines], device=self._device)
+        ids = torch.stack([_padded(torch.tensor(line.ids), tokens) for line in lines])
+        lengths = torch.tensor([len(line.ids) for line in lines])
+        speakers = torch.tensor([line.speaker for line in lines])
         noise = torch.stack([_padded(_noise(line.seed, "durations", 2, len(line.ids)), tokens) for line in lines])
-        with torch.inference_mode():
-            hidden, mean, log_deviation, mask = self._text(ids, lengths)
-            speakers = self._speaker([line.speaker for line in lines]).double()[:, :, None]
-            log_durations = self._log_durations(hidden, mask, speakers, noise.to(self._device).double())
-            durations = torch.ceil(torch.exp(log_durations) * mask * self._length_scale)[:, 0]
-            durations = durations.nan_to_num(nan=ENDLESS).clamp(max=ENDLESS).long().cpu()
-            mean, deviation = mean.float().cpu(), log_deviation.exp().float().cpu()
+        made = self._device.compute(self._prior, ids, lengths, speakers, noise)
+        durations, mean, deviation = (each.cpu() for each in made)
         return [
             Prior(
                 durations[row, : len(line.ids)].clone(),
@@ -106,14 +104,39 @@ class VitsNetwork:
         Returns:
             For each float32 `[its frames * hop]` at the model's rate.
         """
-        latents = torch.stack([_padded(self._drawn(prior), frames) for prior in priors]).to(self._device)
-        lengths = torch.tensor([prior.frames for prior in priors])
-        mask = (torch.arange(frames) < lengths[:, None])[:, None].float().to(self._device)
-        with torch.inference_mode():
-            speakers = self._speaker([prior.speaker for prior in priors])
-            latents = self._flow(latents, mask, g=speakers[:, :, None], reverse=True)
-            alone = [latent[:, : prior.frames] for latent, prior in zip(latents, priors, strict=True)]
-            return self._decoder(alone, speakers, frames)
+        latents = torch.stack([_padded(self._drawn(prior), frames) for prior in priors])
+        lengths = [prior.frames for prior in priors]
+        speakers = torch.tensor([prior.speaker for prior in priors])
+        audio = self._device.compute(
+            partial(self._audio, min(lengths)), latents, torch.tensor(lengths), speakers
+        ).cpu()
+        rows = audio.float().numpy()
+        return [row[: length * self.hop].copy() for row, length in zip(rows, lengths, strict=True)]
+
+    def close(self) -> None:
+        """Let go of what computes."""
+        self._device.close()
+
+    def _prior(
+        self, ids: torch.Tensor, lengths: torch.Tensor, speakers: torch.Tensor, noise: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return durations, means and deviations of a batch."""
+        hidden, mean, log_deviation, mask = self._text(ids, lengths)
+        condition = self._speakers[speakers].double()[:, :, None]
+        log_durations = self._log_durations(hidden, mask, condition, noise.double())
+        durations = torch.ceil(torch.exp(log_durations) * mask * self._length_scale)[:, 0]
+        durations = durations.nan_to_num(nan=ENDLESS).clamp(max=ENDLESS).long()
+        return durations, mean.float(), log_deviation.exp().float()
+
+    def _audio(
+        self, shortest: int, latents: torch.Tensor, lengths: torch.Tensor, speakers: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what the decoder makes of a batch of latents before the flow."""
+        places = torch.arange(latents.shape[2], device=latents.device)
+        mask = (places < lengths[:, None])[:, None].float()
+        voices = self._speakers[speakers]
+        latents = self._flow(latents, mask, g=voices[:, :, None], reverse=True)
+        return self._decoder(latents * mask, lengths, shortest, voices)
 
     def _log_durations(
         self, hidden: torch.Tensor, mask: torch.Tensor, speakers: torch.Tensor, noise: torch.Tensor
@@ -139,9 +162,6 @@ class VitsNetwork:
         noise = _noise(prior.seed, "prior", len(prior.mean), prior.frames) * self._noise_scale
         mean = prior.mean.repeat_interleave(prior.durations, dim=1)
         return mean + noise * prior.deviation.repeat_interleave(prior.durations, dim=1)
-
-    def _speaker(self, numbers: Sequence[int]) -> torch.Tensor:
-        return self._speakers[list(numbers)].to(self._device)
 
 
 def _noise(seed: int, purpose: str, *shape: int) -> torch.Tensor:

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -96,6 +97,24 @@ def test_on_a_cpu_not_one_bit_depends_on_the_number_of_threads(alone, speeches):
         torch.set_num_threads(before)
     for one, other in zip(speeches, again, strict=False):
         assert one.audio.tobytes() == other.audio.tobytes()
+
+
+def test_two_who_ask_at_once_are_served_one_after_the_other(alone, speeches):
+    with ThreadPoolExecutor(2) as pool:
+        halves = pool.map(lambda asked: spoken(alone, asked), [utterances()[:3], utterances()[3:]])
+        together = [speech for half in halves for speech in half]
+    for one, other in zip(speeches, together, strict=True):
+        assert one.audio.tobytes() == other.audio.tobytes()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_lengths_and_words_are_those_of_a_cpu(directory, speeches):
+    files = directory / "model_file.pth", directory / "config.json"
+    with VitsEngine(*files, licence="Apache-2.0", device="cuda") as made:
+        first, again = spoken(made, utterances()), spoken(made, utterances())
+    for one, other, third in zip(speeches, first, again, strict=True):
+        assert_same(one, other, atol=1e-3)
+        assert other.audio.tobytes() == third.audio.tobytes()
 
 
 def test_the_same_batches_give_the_same_bits(batched):
