@@ -13,6 +13,7 @@ from typing import Any
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint
 from duologue.formats.publish import make_directory, refuse_foreign, write_bytes
+from duologue.formats.temporary import is_temporary
 from duologue.train.checkpoint import sweep_checkpoints
 from duologue.train.recipe import ModelPath, Recipe
 
@@ -57,8 +58,8 @@ def held(out: Path) -> Iterator[None]:
 def claim_run(out: Path, recipe: Recipe, data: Mapping[str, Any], init_from: Mapping[str, Any] | None) -> str:
     """Make a directory ready for a run, or check that it holds the very same one.
 
-    Call it while the directory is `held`. What killed attempts left there is swept. Nothing written holds a time of
-    day or a path of this machine.
+    Call it while the directory is `held`. What killed attempts left there is swept, once it is known to be this
+    run's. Nothing written holds a time of day or a path of this machine.
 
     Args:
         out: the run directory.
@@ -75,8 +76,6 @@ def claim_run(out: Path, recipe: Recipe, data: Mapping[str, Any], init_from: Map
     settings = {key: value for key, value in recipe.as_dict().items() if key not in _FREE}
     if isinstance(recipe.model, ModelPath) and Path(recipe.model.path).is_dir():
         settings["model"] = {"path": Path(recipe.model.path).name}
-    with explained(out):
-        sweep_checkpoints(out)
     path = out / RUN
     there = read_run(out) if path.exists() else None
     if init_from is None and there is not None:
@@ -94,8 +93,13 @@ def claim_run(out: Path, recipe: Recipe, data: Mapping[str, Any], init_from: Map
     if there is not None:
         if there["fingerprint"] != name:
             raise _another(out, there, {**content, "fingerprint": name})
+        with explained(out):
+            sweep_checkpoints(out)
         return name
-    refuse_foreign(out, (entry.name for entry in out.iterdir()), "run")
+    with explained(out):
+        # Before run.json an attempt leaves nothing but a piece of it: other temporary files are somebody else's.
+        refuse_foreign(out, (each.name for each in out.iterdir() if not is_temporary(each.name, RUN)), "run")
+        sweep_checkpoints(out)
     text = json.dumps({**content, "fingerprint": name}, indent=2, ensure_ascii=False)
     write_bytes(path, text.encode() + b"\n")
     return name

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from duologue.errors import UserError
+from duologue.formats.temporary import temporary_name
 from duologue.train.checkpoint import checkpoints
 from duologue.train.loop import train
 from duologue.train.metrics import read_metrics
@@ -106,9 +107,17 @@ def test_a_directory_with_another_set_is_refused(stage2_run: Path, tmp_path: Pat
 
 def test_a_directory_with_other_files_is_left_alone(stage2_set: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("important")
-    with pytest.raises(UserError, match=r"not empty: it holds thesis\.tex"):
+    (tmp_path / ".tmp-draft").mkdir()
+    (tmp_path / ".tmp-draft" / "a").write_text("important too")
+    with pytest.raises(UserError, match=r"not empty: it holds \.tmp-draft, thesis\.tex"):
         train(recipe(), stage2_set, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".tmp-draft", "a", "thesis.tex"]
+
+
+def test_a_run_killed_before_it_had_a_name_leaves_nothing_in_the_way(stage2_set: Path, tmp_path: Path) -> None:
+    (tmp_path / temporary_name("run.json")).write_bytes(b"half")
+    assert train(recipe(steps=1), stage2_set, tmp_path)["step"] == 1
+    assert not list(tmp_path.glob(".tmp-*"))
 
 
 def test_run_json_names_no_place_and_no_time(stage2_run: Path, stage2_set: Path) -> None:
