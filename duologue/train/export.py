@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +16,13 @@ from duologue.train.checkpoint import TRAINER, checkpoints, load_checkpoint_mode
 from duologue.train.run import RUN
 from duologue.train.saving import safetensors_explained
 
+_TRAINED = "duologue.json"
 _SHARD = "5GB"
 _DTYPES = ("float32", "bfloat16")
 
 
 def export_hf(source: Path, out: Path, *, dtype: Literal["float32", "bfloat16"] = "bfloat16") -> dict[str, Any]:
-    """Write a checkpoint as `AutoModelForCausalLM` and `AutoTokenizer` load it.
+    """Write a checkpoint as `AutoModelForCausalLM` and `AutoTokenizer` load it, with what it was trained on.
 
     The directory appears when all of it is on the disk. Weights beyond 5 GB are cut into several safetensors files.
 
@@ -51,6 +53,8 @@ def export_hf(source: Path, out: Path, *, dtype: Literal["float32", "bfloat16"] 
             temporary.mkdir()
             model.save_pretrained(temporary, max_shard_size=_SHARD)
             vocabulary.save(temporary)
+            trained = {name: about[name] for name in ("run", "step", "data")}
+            (temporary / _TRAINED).write_text(json.dumps(trained, indent=2) + "\n")
             for path in temporary.iterdir():
                 # safetensors writes for the owner alone.
                 path.chmod(temporary.stat().st_mode & 0o666)
@@ -67,6 +71,27 @@ def export_hf(source: Path, out: Path, *, dtype: Literal["float32", "bfloat16"] 
         "bytes": sum(file.stat().st_size for file in out.iterdir()),
         "dtype": dtype,
     }
+
+
+def trained_on(model: Path) -> dict[str, Any] | None:
+    """Return the `formats.sequences.describe` of what an exported model was trained on; None where it does not say.
+
+    Raises:
+        UserError: what it says is damaged.
+    """
+    path = model / _TRAINED
+    try:
+        with explained(path, "reading"):
+            data = json.loads(path.read_bytes())["data"]
+        return {name: data[name] for name in ("fingerprint", "stage", "chunk_ms", "tokenizer")}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the model's description is damaged ({error!r})",
+            where=path,
+            hint="Export the model again with `duologue export hf`",
+        ) from error
 
 
 def _checkpoint(source: Path) -> Path:

@@ -15,6 +15,7 @@ from duologue.formats.sequences import SequenceSet, describe
 from duologue.formats.vocabulary import Vocabulary
 from duologue.progress import say
 from duologue.train.checkpoint import TRAINER, checkpoints, read_trainer
+from duologue.train.export import trained_on
 from duologue.train.model import source_of
 from duologue.train.recipe import ModelPath, ModelSizes, Recipe
 from duologue.train.weights import Source, StoredWeights
@@ -90,16 +91,19 @@ def origin_of(recipe: Recipe, data: SequenceSet, init_from: Path | None) -> Orig
     ours = describe(data.card)
     # The same tokenizer is called by a hub name here and by a directory there.
     _same("vocabulary", _unnamed(Vocabulary.load(path).identity), _unnamed(ours["vocabulary"]), path)
-    about: dict[str, Any]
-    if (path / TRAINER).exists():
-        trainer = read_trainer(path)
-        theirs = trainer["data"]
+    trainer = read_trainer(path) if (path / TRAINER).exists() else None
+    theirs = trained_on(path) if trainer is None else trainer["data"]
+    if theirs is None:
+        say(f"{path} does not say what it was trained on: it is taken to have the data's unit tokenizer and chunks")
+    else:
         _same("unit tokenizer", theirs["tokenizer"], ours["tokenizer"], path)
         if theirs["stage"] in _SYNCHRONOUS and ours["stage"] in _SYNCHRONOUS:
             _same_chunk(theirs, ours, path)
-        about = {"kind": "run", "fingerprint": trainer["run"], "step": trainer["step"]}
-    else:
-        about = {"kind": "model", "fingerprint": _fingerprint_of(path)}
+    about = (
+        {"kind": "model", "fingerprint": _fingerprint_of(path)}
+        if trainer is None
+        else {"kind": "run", "fingerprint": trainer["run"], "step": trainer["step"]}
+    )
     return Origin(ModelPath(str(path)), about, widened=True)
 
 

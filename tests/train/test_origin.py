@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from duologue.errors import UserError
 from duologue.formats.vocabulary import Vocabulary
 from duologue.train.checkpoint import checkpoints
+from duologue.train.export import export_hf
 from duologue.train.loop import train
 from duologue.train.metrics import read_metrics
 from duologue.train.recipe import ModelPath, ModelSizes
@@ -72,9 +73,27 @@ def test_data_that_does_not_fit_the_model_is_refused_with_both_named(
     change: dict[str, object], message: str, stage2_run: Path, tmp_path: Path
 ) -> None:
     data = write_set(tmp_path / "data", stage=3, sequences=2, **change)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=message):
-        train(recipe(stage=3), data, tmp_path / "run", init_from=stage2_run)
+    export_hf(stage2_run, tmp_path / "model")
+    for origin in (stage2_run, tmp_path / "model"):
+        with pytest.raises(UserError, match=message):
+            train(recipe(stage=3), data, tmp_path / "run", init_from=origin)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_exported_model_that_lost_its_description_is_pointed_out(
+    stage2_run: Path, stage3_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    export_hf(stage2_run, model)
+    train(recipe(stage=3, steps=1), stage3_set, tmp_path / "whole", init_from=model)
+    assert "does not say" not in capsys.readouterr().err
+    about = model / "duologue.json"
+    about.write_text("{}")
+    with pytest.raises(UserError, match="the model's description is damaged"):
+        train(recipe(stage=3, steps=1), stage3_set, tmp_path / "damaged", init_from=model)
+    about.unlink()
+    train(recipe(stage=3, steps=1), stage3_set, tmp_path / "lost", init_from=model)
+    assert "does not say what it was trained on" in capsys.readouterr().err
 
 
 def test_stage_1_binds_no_chunk_size(stage2_set: Path, tmp_path: Path) -> None:
