@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from duologue.errors import UserError
+from duologue.errors import UserError, explained
 from duologue.formats.card import Card, read_card
-from duologue.formats.fingerprint import canonical_json
+from duologue.formats.fingerprint import canonical_json, sha256_file
 from duologue.formats.shards import Content, Sample, Window, npy_array, npy_bytes, opened, read_shard, samples_from
 from duologue.formats.vocabulary import Vocabulary
 
@@ -163,8 +163,23 @@ class SequenceSet:
     def __iter__(self) -> Iterator[PackedSequence]:
         return (self[index] for index in range(len(self)))
 
-    def trust(self, shard: int) -> None:
-        """Take a shard for what its card says, because its checksum was compared: nothing is read ahead then."""
+    def check(self, shard: int) -> None:
+        """Compare a shard's checksum with the card; of one that has it, nothing is read ahead any more.
+
+        Raises:
+            UserError: the shard is missing or damaged.
+        """
+        expected = self.card.shards[shard]
+        path = self._path_of(shard)
+        opened(path).close()
+        with explained(path, "reading"):
+            found = sha256_file(path)
+        if found != expected["sha256"]:
+            raise UserError(
+                f"the shard is damaged: its sha256 is {found[:12]}, the card says {expected['sha256'][:12]}",
+                where=self.place / path.name,
+                hint="Copy it again from where it was made, or delete the directory and make it again",
+            )
         self._offsets.setdefault(shard, [0])
         self._trusted.add(shard)
 

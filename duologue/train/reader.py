@@ -8,10 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from duologue.ahead import Ahead
-from duologue.errors import UserError, explained
-from duologue.formats.fingerprint import sha256_file
 from duologue.formats.sequences import SequenceSet
-from duologue.formats.shards import opened
 from duologue.train.data import Batch, blank, nothing, read_rows
 from duologue.train.parallel import World
 from duologue.train.remote import RemoteSequences
@@ -114,20 +111,6 @@ class Reader:
         while max(self._checks, default=-1) < shards[-1] + ahead:
             if (shard := next(self._wanted, None)) is None:
                 break
-            self._checks[shard] = self._checker.submit(self._check, shard)
+            self._checks[shard] = self._checker.submit(self._data.check, shard)
         for shard in shards:
             self._checks[shard].result()
-
-    def _check(self, shard: int) -> None:
-        expected = self._data.card.shards[shard]
-        path = self._data.directory / expected["name"]
-        opened(path).close()
-        with explained(path, "reading"):
-            found = sha256_file(path)
-        if found != expected["sha256"]:
-            raise UserError(
-                f"the shard is damaged: its sha256 is {found[:12]}, the card says {expected['sha256'][:12]}",
-                where=self._data.place / path.name,
-                hint="Copy it again from where it was made, or delete the directory and make it again",
-            )
-        self._data.trust(shard)

@@ -85,6 +85,9 @@ class Validation:
             if opened.card.config.get("split") == "train":
                 say(f"{opened.directory} is of the train split: what the loss on it says is not validation")
         counts = [min(len(opened), recipe.valid_sequences) for opened in sets]
+        for opened, count in zip(sets, counts, strict=True):
+            for shard in range(opened.shard_of(count - 1) + 1):
+                opened.check(shard)
         # Everybody looks at all documents: the processes have to agree on what sources there are.
         sources = [
             [[document.source or _UNNAMED for document in opened[index].documents] for index in range(count)]

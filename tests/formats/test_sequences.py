@@ -113,14 +113,26 @@ def test_shard_with_fewer_sequences_than_its_card_says_is_refused(directory):
 def test_shards_whose_checksum_was_compared_are_read_in_any_order(directory, order):
     sequences = SequenceSet(directory)
     for shard in range(3):
-        sequences.trust(shard)
+        sequences.check(shard)
     assert [int(sequences[number].tokens[0]) for number in order] == list(order)
 
 
-def test_shard_that_ends_early_is_noticed_when_its_checksum_was_compared(directory):
-    (directory / "train-00000.tar").write_bytes((directory / "train-00001.tar").read_bytes())
+def test_shard_with_another_checksum_than_its_card_says_is_refused(directory):
+    path = directory / "train-00001.tar"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
     sequences = SequenceSet(directory)
-    sequences.trust(0)
+    sequences.check(0)
+    with pytest.raises(UserError, match=r"the shard is damaged: its sha256 is \w{12}, the card says") as caught:
+        sequences.check(1)
+    assert caught.value.where == str(path)
+
+
+def test_shard_that_was_cut_since_its_checksum_was_compared_is_noticed(directory):
+    sequences = SequenceSet(directory)
+    sequences.check(0)
+    (directory / "train-00000.tar").write_bytes((directory / "train-00001.tar").read_bytes())
     assert sequences[0].tokens[0] == 3
     with pytest.raises(UserError, match="has 1 sequences, its card says 3"):
         sequences[2]

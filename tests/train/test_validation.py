@@ -95,6 +95,19 @@ def test_only_the_first_sequences_are_read(stage2_run: Path, calls: Path) -> Non
     assert run(checkpoint, [calls], valid_sequences=3)["targets"] < run(checkpoint, [calls])["targets"]
 
 
+def test_a_shard_with_a_changed_byte_is_refused_if_a_validation_reads_it(tmp_path: Path) -> None:
+    valid = write_set(tmp_path / "valid", sequences=8, per_shard=4)
+    shard = valid / "train-00001.tar"
+    content = bytearray(shard.read_bytes())
+    # The lowest bit of a token.
+    content[512 + 128] ^= 1
+    shard.write_bytes(content)
+    Validation(recipe(valid_sequences=4), [SequenceSet(valid)], ALONE)
+    with pytest.raises(UserError, match="the shard is damaged: its sha256 is") as caught:
+        Validation(recipe(valid_sequences=5), [SequenceSet(valid)], ALONE)
+    assert "train-00001" in str(caught.value)
+
+
 def test_it_is_due_every_so_many_steps_and_at_the_end(calls: Path) -> None:
     sets = [SequenceSet(calls)]
     validation = Validation(recipe(valid_every=4), sets, ALONE)
