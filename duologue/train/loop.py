@@ -20,7 +20,7 @@ from duologue.train.boards import BoardName
 from duologue.train.checkpoint import checkpoint_weights, checkpoints, read_trainer, restore_optimizer
 from duologue.train.flops import flops_per_token
 from duologue.train.llama import PackedLlama, allocate, empty_llama
-from duologue.train.metrics import MetricsLog, memory_gb, read_metrics, speed
+from duologue.train.metrics import MetricsLog, keep_steps, memory_gb, read_metrics, speed
 from duologue.train.optimizer import adamw, moments
 from duologue.train.origin import Origin, origin_of
 from duologue.train.parallel import World, joined, resolve_dtype
@@ -61,7 +61,8 @@ def train(
         boards: where the metrics go besides `metrics.jsonl`.
 
     Returns:
-        `{"checkpoint": name, "step", "tokens", "loss", "finished_before": bool}`.
+        `{"checkpoint": name, "step", "tokens", "loss", "finished_before": bool}`; the loss is None where
+        `metrics.jsonl` was lost.
 
     Raises:
         UserError: the data is of another stage or too little, `out` holds another run, `init_from` does not fit the
@@ -71,8 +72,10 @@ def train(
     with joined() as world, ExitStack() as stack:
         start = _begin(recipe, data, out, init_from, valid, world, stack)
         if start.step >= start.steps:
-            if world.first:
-                say(f"the run in {out} is finished: all {start.steps:,} steps are taken")
+            with world.agreeing():
+                if world.first:
+                    keep_steps(out, start.step)
+                    say(f"the run in {out} is finished: all {start.steps:,} steps are taken")
         else:
             try:
                 _run(recipe, start, out, boards, world)
@@ -280,11 +283,11 @@ def _not_finite(loss: float | None, norm: float, step: int, size: int, out: Path
 
 def _result(out: Path, finished_before: bool) -> dict[str, Any]:
     last = checkpoints(out)[-1]
-    about = read_trainer(last)
+    about, lines = read_trainer(last), read_metrics(out)
     return {
         "checkpoint": last.name,
         "step": about["step"],
         "tokens": about["tokens"],
-        "loss": read_metrics(out)[-1]["loss"],
+        "loss": lines[-1].get("loss") if lines else None,
         "finished_before": finished_before,
     }

@@ -29,14 +29,55 @@ def read_metrics(run: Path, name: str = METRICS) -> list[dict[str, Any]]:
 
     Raises:
         UserError: the file may not be read.
+        ValueError: another line is damaged.
     """
-    path = run / name
+    return [json.loads(line) for line in _lines(run / name)]
+
+
+def keep_steps(run: Path, step: int) -> None:
+    """Leave the lines of a run's first `step` steps in its files.
+
+    What follows was written behind the last checkpoint. A line that cannot be read, as a power cut or a failing disk
+    leaves them, goes too; if one of the first `step` steps has none, that is said.
+
+    Args:
+        run: the run directory.
+        step: of the last checkpoint.
+
+    Raises:
+        UserError: a file may not be read, or cannot be written.
+    """
+    for name in (METRICS, VALID):
+        path = run / name
+        lines = _lines(path)
+        steps = [_step_of(line) for line in lines]
+        kept = [line for line, number in zip(lines, steps, strict=True) if number is not None and number <= step]
+        if name == METRICS and len(kept) < step:
+            say(f"{path} lacks the lines of {step - len(kept):,} of the {step:,} steps taken")
+        if name == VALID and None in steps:
+            say(f"lines of {path} that cannot be read are left out: {steps.count(None):,}")
+        content = b"".join(line + b"\n" for line in kept)
+        with explained(path):
+            if not content:
+                path.unlink(missing_ok=True)
+            elif path.read_bytes() != content:
+                write_bytes(path, content)
+
+
+def _lines(path: Path) -> list[bytes]:
+    """Return the lines of a file that have their end: what follows was being written when the run was killed."""
     if not path.exists():
         return []
     with explained(path, "reading"):
-        lines = path.read_bytes().split(b"\n")
-    # A line counts once it has its end: what follows the last one was being written when the run was killed.
-    return [json.loads(line) for line in lines[:-1]]
+        return path.read_bytes().split(b"\n")[:-1]
+
+
+def _step_of(line: bytes) -> int | None:
+    """Return the step that a line is of; None if it cannot be read."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class MetricsLog:
@@ -58,12 +99,7 @@ class MetricsLog:
         self._files = {}
         # Opened first: if one is not installed, the files stay as they were.
         self._boards: list[Board] = [open_board(name, run, step) for name in boards]
-        for name in (METRICS, VALID):
-            kept = [line for line in read_metrics(run, name) if line["step"] <= step]
-            if kept or name == METRICS:
-                write_bytes(run / name, b"".join(_json_line(line) for line in kept))
-            elif (run / name).exists():
-                (run / name).unlink()
+        keep_steps(run, step)
         with explained(run):
             self._files[METRICS] = (run / METRICS).open("ab")
 

@@ -52,6 +52,53 @@ def test_lines_behind_the_last_checkpoint_are_written_once(
     assert _exact(run) == _exact(stage2_run)
 
 
+def test_a_run_goes_on_behind_lines_that_a_power_cut_spoilt(
+    stage2_set: Path, stage2_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(stage2_run, run)
+    shutil.rmtree(checkpoints(run)[-1])
+    lines = (run / "metrics.jsonl").read_bytes().split(b"\n")
+    # Behind the 16th step, which a checkpoint vouches for.
+    lines[17] = bytes(len(lines[17]))
+    (run / "metrics.jsonl").write_bytes(b"\n".join(lines))
+    train(recipe(), stage2_set, run)
+    assert _exact(run) == _exact(stage2_run)
+    assert "lacks" not in capsys.readouterr().err
+
+
+def test_a_run_whose_lines_are_lost_goes_on_and_says_so(
+    stage2_set: Path, stage2_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(stage2_run, run)
+    shutil.rmtree(checkpoints(run)[-1])
+    lines = (run / "metrics.jsonl").read_bytes().split(b"\n")
+    lines[4], lines[6] = b"{", b"[]"
+    (run / "metrics.jsonl").write_bytes(b"\n".join(lines))
+    (run / "valid.jsonl").write_bytes(b'{"step": 4}\n\0\n')
+    train(recipe(), stage2_set, run)
+    assert [line["step"] for line in read_metrics(run)] == [*range(1, 5), 6, *range(8, 21)]
+    assert [line["step"] for line in read_metrics(run, "valid.jsonl")] == [4]
+    said = capsys.readouterr().err
+    assert "metrics.jsonl lacks the lines of 2 of the 16 steps" in said
+    assert "valid.jsonl that cannot be read are left out: 1" in said
+
+
+def test_a_finished_run_without_its_lines_has_no_loss_to_tell(
+    stage2_set: Path, stage2_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(stage2_run, run)
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(b"\0\n")
+    assert train(recipe(), stage2_set, run)["loss"] == read_metrics(stage2_run)[-1]["loss"]
+    assert _exact(run) == _exact(stage2_run)
+    (run / "metrics.jsonl").unlink()
+    assert train(recipe(), stage2_set, run)["loss"] is None
+    assert "lacks the lines of 20 of the 20 steps" in capsys.readouterr().err
+
+
 def test_a_finished_run_started_again_changes_nothing(
     stage2_set: Path, stage2_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
