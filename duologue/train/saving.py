@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -35,6 +35,9 @@ class Saver:
     the first process adds what describes them and gives the directory its name when all of it is on the disk. So one
     that is cut short, in any process, leaves none, and those before it are deleted only behind a new one.
 
+    A block that ends with a UserError or SystemExit has to end so in all processes (`World.agree`): the checkpoint
+    that is being written is finished then. With any other error, as when a process was lost, it is given up.
+
     Args:
         run: the run directory.
         world: the processes.
@@ -59,6 +62,10 @@ class Saver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and issubclass(kind, UserError | SystemExit):
+            # They agreed to end, so all are here and finish what they write; what becomes of it is not why they end.
+            with suppress(Exception, SystemExit):
+                self.wait()
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
