@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from duologue.errors import UserError
+from duologue.errors import UserError, reason_of
 
 # Long enough for a compilation or a slow disk in one process while the others wait.
 _PATIENCE = timedelta(minutes=15)
@@ -117,7 +117,8 @@ def joined() -> Iterator[World]:
     Without that environment the process is alone. GPUs talk through NCCL, everything on a CPU through gloo.
 
     Raises:
-        UserError: there are more processes on this machine than GPUs, or another process was lost.
+        UserError: there are more processes on this machine than GPUs, they do not find each other, or another process
+            was lost.
     """
     rank, size, local = (int(os.environ.get(name, default)) for name, default in _ALONE.items())
     device = torch.device("cpu")
@@ -131,20 +132,27 @@ def joined() -> Iterator[World]:
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    if "WORLD_SIZE" in os.environ:
-        store, rank, size = next(iter(dist.rendezvous("env://", rank, size, timeout=_PATIENCE)))
-    else:
-        store = dist.HashStore()
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+    try:
+        if "WORLD_SIZE" in os.environ:
+            store, rank, size = next(iter(dist.rendezvous("env://", rank, size, timeout=_PATIENCE)))
+        else:
+            store = dist.HashStore()
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"process {rank} of {size} could not join the run ({reason_of(error)})",
+            hint="Check the address and port that torchrun was given; where this machine's name has no address, set "
+            "GLOO_SOCKET_IFNAME to a network interface, such as lo",
+        ) from error
     try:
         yield World(rank, size, device)
     except RuntimeError as error:
-        if not _is_lost(error):
+        if size == 1 or not _is_lost(error):
             raise
         if not _speaks(store):
             raise SystemExit(2) from error
         raise UserError(
-            f"another process of the run was lost (noticed by process {rank} of {size})",
+            f"another process of the run was lost (noticed by process {rank} of {size}: {reason_of(error)})",
             hint="Look above for what ended it. The last checkpoint is intact: run the same command again, on any "
             "number of processes",
         ) from error

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
+from duologue.errors import UserError
 from duologue.formats import seeds
 from duologue.train.checkpoint import checkpoints, load_checkpoint_model
 from duologue.train.loop import train
 from duologue.train.metrics import read_metrics
+from duologue.train.parallel import joined
 from tests.train.processes import Together
 from tests.train.toy import recipe, write_set
 
@@ -141,6 +144,43 @@ def test_a_run_killed_again_and_again_goes_on_on_other_numbers_of_processes(stag
         kills += 1
     _same(run, tmp_path / "alone")
     assert not list(run.glob(".tmp-*"))
+
+
+def test_a_lost_process_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(dist, "rendezvous", lambda *_, **__: iter([(dist.HashStore(), 0, 2)]))
+    for name in ("init_process_group", "destroy_process_group"):
+        monkeypatch.setattr(dist, name, lambda *_, **__: None)
+    with (
+        pytest.raises(UserError, match=r"was lost \(noticed by process 0 of 2: \[gloo/pair\.cc\] Connection closed"),
+        joined(),
+    ):
+        raise RuntimeError("[gloo/pair.cc] Connection closed by peer\nframe #0")
+    with pytest.raises(RuntimeError, match=r"^mat1 and mat2"), joined():
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+def test_a_process_alone_loses_no_other() -> None:
+    with pytest.raises(RuntimeError, match=r"^gloo"), joined():
+        raise RuntimeError("gloo: connection closed")
+
+
+def test_processes_that_do_not_find_each_other_are_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(UserError, match=r"process 0 of 2 could not join the run .*MASTER_ADDR"), joined():
+        pass
+    monkeypatch.delenv("WORLD_SIZE")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("[gloo] unable to resolve hostname")
+
+    monkeypatch.setattr(dist, "init_process_group", refuse)
+    with (
+        pytest.raises(UserError, match=r"process 0 of 1 could not join .*resolve hostname.*GLOO_SOCKET_IFNAME"),
+        joined(),
+    ):
+        pass
 
 
 def test_a_mistake_is_one_message_from_the_first_of_all_processes(stage2_set: Path, tmp_path: Path) -> None:
