@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint
+from duologue.formats.locks import locked
 from duologue.formats.publish import make_directory, refuse_foreign, write_bytes
 from duologue.formats.temporary import is_temporary
 from duologue.train.checkpoint import sweep_checkpoints
@@ -42,17 +42,9 @@ def held(out: Path) -> Iterator[None]:
     """
     with explained(out):
         make_directory(out)
-        descriptor = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                "another training writes here", where=out, hint="Wait until it has ended, or choose another --out"
-            ) from error
+    # A trainer that was killed leaves no workers to wait for.
+    with locked(out, fcntl.LOCK_EX, seconds=0):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def claim_run(out: Path, recipe: Recipe, data: Mapping[str, Any], init_from: Mapping[str, Any] | None) -> str:

@@ -1,5 +1,8 @@
+import errno
+import fcntl
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -186,8 +189,19 @@ def test_a_state_in_bfloat16_learns_as_well(stage2_set: Path, stage2_run: Path, 
 
 
 def test_a_second_trainer_in_one_directory_is_refused(stage2_run: Path, stage2_set: Path) -> None:
-    with held(stage2_run), pytest.raises(UserError, match="another training writes here"):
+    with held(stage2_run), pytest.raises(UserError, match="another run is writing here"):
         train(recipe(), stage2_set, stage2_run)
+
+
+def test_a_directory_that_cannot_be_locked_is_trained_in_all_the_same(
+    stage2_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(descriptor: int, kind: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert train(recipe(steps=1), stage2_set, tmp_path / "run")["step"] == 1
+    assert capsys.readouterr().err.count("run cannot be locked ([Errno 95] Operation not supported)") == 1
 
 
 def test_a_shard_with_a_changed_byte_stops_the_run_before_it_is_read(stage2_set: Path, tmp_path: Path) -> None:
