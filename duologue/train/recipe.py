@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -218,7 +219,10 @@ def _checked(value: Any, hint: Any, where: str, key: str) -> Any:
         if not isinstance(value, bool):
             raise _wrong(where, key, f"{value!r}, not true or false")
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        # A whole number may be too large for a float.
+        if not abs(value) <= sys.float_info.max:
+            raise _wrong(where, key, f"{value!r}, not a finite number")
         return float(value)
     if not isinstance(value, hint) or isinstance(value, bool):
         names = {int: "a whole number", float: "a number", str: "a text"}

@@ -1,12 +1,15 @@
+import itertools
+import math
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.errors import UserError
-from duologue.train.recipe import ModelPath, ModelSizes, bundled, load_recipe
+from duologue.train.recipe import ModelPath, ModelSizes, Recipe, bundled, load_recipe
 
 MINIMAL = """
 name = "mine"
@@ -117,6 +120,23 @@ def test_a_wrong_recipe_is_refused_by_name(tmp_path: Path, change: tuple[str, st
     with pytest.raises(UserError, match=message) as caught:
         load_recipe(path)
     assert caught.value.hint
+
+
+def test_no_number_of_a_recipe_may_be_infinite(tmp_path: Path) -> None:
+    floats = [
+        f"{prefix}{entry.name}"
+        for shape, prefix in ((Recipe, ""), (ModelSizes, "model."))
+        for entry in fields(shape)
+        if float in (hint := get_type_hints(shape)[entry.name], *get_args(hint))
+    ]
+    assert set(floats) == {"learning_rate", "betas", "clip", "weight_decay", "model.rope_theta"}
+    settings = load_recipe(_file(tmp_path, MINIMAL)).as_dict()
+    for name, value in itertools.product(floats, (math.inf, -math.inf, math.nan, 10**400)):
+        change: dict[str, Any] = {name: [0.9, value] if name == "betas" else value}
+        if name.startswith("model."):
+            change = {"model": {**settings["model"], name.removeprefix("model."): value}}
+        with pytest.raises(UserError, match=f"the recipe's {name} is .*, not a finite number"):
+            load_recipe(tmp_path / "recipe.toml", change)
 
 
 def test_a_recipe_that_is_not_toml_is_refused(tmp_path: Path) -> None:
