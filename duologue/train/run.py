@@ -66,10 +66,13 @@ def claim_run(out: Path, recipe: Recipe, data: Mapping[str, Any], init_from: Map
         UserError: the directory holds another run, or other files, or cannot be written.
     """
     settings = {key: value for key, value in recipe.as_dict().items() if key not in _FREE}
-    if isinstance(recipe.model, ModelPath) and Path(recipe.model.path).is_dir():
-        settings["model"] = {"path": Path(recipe.model.path).name}
     path = out / RUN
     there = read_run(out) if path.exists() else None
+    if isinstance(recipe.model, ModelPath):
+        # A directory goes by its name, also once it is gone: a run that goes on does not need it.
+        named = {"path": Path(recipe.model.path).name}
+        if Path(recipe.model.path).is_dir() or (there is not None and there["recipe"]["model"] == named):
+            settings["model"] = named
     if init_from is None and there is not None:
         init_from = there["init_from"]
     content = {

@@ -117,6 +117,20 @@ def test_a_plain_llama_is_widened(plain_llama: Path, stage2_set: Path, tmp_path:
         assert json.loads(text)["init_from"]["kind"] == "model"
 
 
+def test_a_run_goes_on_without_the_model_it_began_with_but_not_with_another(
+    plain_llama: Path, stage2_set: Path, tmp_path: Path
+) -> None:
+    model, run = tmp_path / "models" / "base", tmp_path / "run"
+    shutil.copytree(plain_llama, model)
+    settings = recipe(model=ModelPath(str(model)), steps=6)
+    train(settings, stage2_set, run)
+    shutil.rmtree(checkpoints(run)[-1])
+    shutil.rmtree(model)
+    assert train(settings, stage2_set, run)["step"] == 6
+    with pytest.raises(UserError, match=r"another run: .*recipe\.model"):
+        train(recipe(model=ModelPath(str(tmp_path / "other")), steps=6), stage2_set, run)
+
+
 def test_a_plain_llama_with_another_text_tokenizer_is_refused(
     plain_llama: Path, stage2_set: Path, tmp_path: Path
 ) -> None:
