@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,15 @@ from duologue.formats.vocabulary import Vocabulary
 from duologue.progress import say
 from duologue.train.checkpoint import TRAINER, checkpoints, read_trainer
 from duologue.train.export import trained_on
+from duologue.train.fit import check_same, check_speech, check_vocabulary
 from duologue.train.model import source_of
 from duologue.train.recipe import ModelPath, ModelSizes, Recipe
 from duologue.train.weights import Source, StoredWeights
 
-_SYNCHRONOUS = (2, 3)
+_SIDE = {
+    "whose": "the model to start from",
+    "hint": "Start from a model that was trained with the data's, or make the data again with the model's",
+}
 
 
 @dataclass(frozen=True)
@@ -89,16 +92,13 @@ def origin_of(recipe: Recipe, data: SequenceSet, init_from: Path | None) -> Orig
     if not (path / "vocabulary.json").exists():
         return _pretrained(str(path), data)
     ours = describe(data.card)
-    # The same tokenizer is called by a hub name here and by a directory there.
-    _same("vocabulary", _unnamed(Vocabulary.load(path).identity), _unnamed(ours["vocabulary"]), path)
+    check_vocabulary(Vocabulary.load(path).identity, ours["vocabulary"], where=path, **_SIDE)
     trainer = read_trainer(path) if (path / TRAINER).exists() else None
     theirs = trained_on(path) if trainer is None else trainer["data"]
     if theirs is None:
         say(f"{path} does not say what it was trained on: it is taken to have the data's unit tokenizer and chunks")
     else:
-        _same("unit tokenizer", theirs["tokenizer"], ours["tokenizer"], path)
-        if theirs["stage"] in _SYNCHRONOUS and ours["stage"] in _SYNCHRONOUS:
-            _same_chunk(theirs, ours, path)
+        check_speech(theirs, ours, where=path, **_SIDE)
     about = (
         {"kind": "model", "fingerprint": _fingerprint_of(path)}
         if trainer is None
@@ -118,7 +118,7 @@ def _pretrained(path: str, data: SequenceSet) -> Origin:
         theirs, ours = (
             {key: identity[key] for key in ("base_size", "sha256")} for identity in (own, data.vocabulary.identity)
         )
-        _same("text tokenizer", theirs, ours, path)
+        check_same("text tokenizer", theirs, ours, where=path, **_SIDE)
     about = {"kind": "model", "fingerprint": _fingerprint_of(directory)} if local else {"kind": "hub", "name": path}
     return Origin(ModelPath(path), about, widened=False)
 
@@ -127,33 +127,6 @@ def _fingerprint_of(model: Path) -> str:
     with explained(model, "reading"):
         files = sorted([*model.glob("config.json"), *model.glob("*.safetensors")])
         return fingerprint({file.name: sha256_file(file) for file in files})
-
-
-def _unnamed(identity: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in identity.items() if key != "name"}
-
-
-def _same(what: str, theirs: Mapping[str, Any] | None, ours: Mapping[str, Any] | None, where: Path | str) -> None:
-    if theirs == ours:
-        return
-    keys = sorted({*(theirs or {}), *(ours or {})})
-    differing = [key for key in keys if (theirs or {}).get(key) != (ours or {}).get(key)]
-    raise UserError(
-        f"the {what} of the model to start from, {fingerprint(theirs)[:12]}, is not that of the data, "
-        f"{fingerprint(ours)[:12]}; they differ in {', '.join(differing)}",
-        where=where,
-        hint=f"Start from a model trained with the data's {what}, or make the data again with the model's",
-    )
-
-
-def _same_chunk(theirs: Mapping[str, Any], ours: Mapping[str, Any], where: Path) -> None:
-    if theirs["chunk_ms"] != ours["chunk_ms"]:
-        raise UserError(
-            f"the model to start from learned chunks of {theirs['chunk_ms']} ms (data {theirs['fingerprint'][:12]}), "
-            f"the data has chunks of {ours['chunk_ms']} ms ({ours['fingerprint'][:12]})",
-            where=where,
-            hint=f"Mix the data again with `--chunk-ms {theirs['chunk_ms']}`",
-        )
 
 
 def _same_sizes(recipe: Recipe, config: LlamaConfig, where: str) -> None:

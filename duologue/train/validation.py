@@ -13,12 +13,14 @@ from duologue.errors import UserError
 from duologue.formats.sequences import SequenceSet, describe
 from duologue.progress import say
 from duologue.train.data import Batch, nothing, read_rows
+from duologue.train.fit import check_speech, check_vocabulary
 from duologue.train.model import KINDS, kind_masks, token_losses
 from duologue.train.parallel import World
 from duologue.train.recipe import Recipe
 from duologue.train.sampling import first_prompt, sample
 
 _UNNAMED = "unnamed"
+_MIX_AGAIN = "Mix the valid set with the options of the training set, and `--split valid`"
 
 
 def open_valid(data: SequenceSet, directories: Sequence[Path]) -> list[SequenceSet]:
@@ -43,15 +45,9 @@ def open_valid(data: SequenceSet, directories: Sequence[Path]) -> list[SequenceS
                 where=directory,
                 hint="Make one with `duologue mix --split valid`",
             )
-        clocked = theirs["stage"] > 1 and ours["stage"] > 1
-        for key in ("vocabulary", "tokenizer", *(("chunk_ms",) if clocked else ())):
-            if theirs[key] != ours[key]:
-                raise UserError(
-                    f"the {key} of the valid set {theirs['fingerprint'][:12]} is not that of the data "
-                    f"{ours['fingerprint'][:12]}",
-                    where=directory,
-                    hint="Mix the valid set with the options of the training set, and `--split valid`",
-                )
+        side: dict[str, Any] = {"whose": "the valid set", "where": directory, "hint": _MIX_AGAIN}
+        check_vocabulary(theirs["vocabulary"], ours["vocabulary"], **side)
+        check_speech(theirs, ours, **side)
         sets.append(opened)
     names = [opened.directory.resolve().name for opened in sets]
     if twice := sorted({name for name in names if names.count(name) > 1}):

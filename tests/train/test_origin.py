@@ -66,7 +66,10 @@ def test_a_chained_run_goes_on_without_its_parent_but_not_with_another(
     [
         ({"units": 21}, r"the vocabulary .*, \w{12}, is not that of the data, \w{12}; they differ in units"),
         ({"tokenizer": "other"}, r"the unit tokenizer .*, \w{12}, is not that of the data, \w{12}; .* in name"),
-        ({"chunk_ms": 200}, r"chunks of 160 ms \(data \w{12}\), the data has chunks of 200 ms \(\w{12}\)"),
+        (
+            {"chunk_ms": 200},
+            r"the model to start from has chunks of 160 ms \(data \w{12}\), the data has chunks of 200 ms \(\w{12}\)",
+        ),
     ],
 )
 def test_data_that_does_not_fit_the_model_is_refused_with_both_named(

@@ -143,9 +143,9 @@ def test_validation_changes_nothing_in_training(stage2_set: Path, calls: Path, t
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"units": 30}, "the vocabulary of the valid set"),
-        ({"tokenizer": "other"}, "the tokenizer of the valid set"),
-        ({"chunk_ms": 200}, "the chunk_ms of the valid set"),
+        ({"units": 30}, r"the vocabulary of the valid set, \w{12}, is not that of the data, \w{12}; .* in units"),
+        ({"tokenizer": "other"}, r"the unit tokenizer of the valid set, \w{12}, is not that of the data, \w{12}"),
+        ({"chunk_ms": 200}, r"the valid set has chunks of 200 ms \(data \w{12}\), the data has chunks of 160 ms"),
     ],
 )
 def test_sets_that_do_not_fit_the_data_are_refused(
@@ -154,6 +154,15 @@ def test_sets_that_do_not_fit_the_data_are_refused(
     wrong = write_valid(tmp_path / "wrong", sequences=2, **settings)
     with pytest.raises(UserError, match=message):
         open_valid(SequenceSet(stage2_set), [wrong])
+
+
+def test_one_text_tokenizer_under_two_names_is_one_vocabulary(stage2_set: Path, tmp_path: Path) -> None:
+    renamed = write_valid(tmp_path / "renamed", sequences=2)
+    about = renamed / "vocabulary" / "vocabulary.json"
+    about.write_text(about.read_text().replace('"name": "bytes"', '"name": "octets"'))
+    card = read_card(renamed)
+    write_card(renamed, replace(card, vocabulary={**card.vocabulary, "name": "octets"}))
+    assert len(open_valid(SequenceSet(stage2_set), [renamed])) == 1
 
 
 def test_the_training_set_and_sets_of_one_name_are_refused(stage2_set: Path, calls: Path, tmp_path: Path) -> None:
