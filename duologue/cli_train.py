@@ -47,11 +47,17 @@ def train(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Say what the run would take, and train nothing.")
     ] = False,
-    gpus: Annotated[int, typer.Option(min=1, help="With --estimate: how many GPUs.")] = 8,
-    gpu: Annotated[str, typer.Option(help="With --estimate: h100, h100-pcie, h100-nvl, h200 or a100.")] = "h100",
+    gpus: Annotated[int | None, typer.Option(min=1, help="With --estimate: how many GPUs; 8 if not given.")] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="With --estimate: h100, h100-pcie, h100-nvl, h200 or a100; h100 if not given."),
+    ] = None,
     mfu: Annotated[
-        float, typer.Option(min=0.01, max=1, help="With --estimate: share of the GPUs' peak that is reached.")
-    ] = 0.4,
+        float | None,
+        typer.Option(
+            min=0.01, max=1, help="With --estimate: share of the GPUs' peak that is reached; 0.4 if not given."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on a sequence set, one stage.
@@ -64,10 +70,19 @@ def train(
 
     overrides = {"steps": steps, "keep_checkpoints": keep, "model": None if model is None else {"path": model}}
     chosen = load_recipe(recipe, {name: value for name, value in overrides.items() if value is not None})
+    assumed: dict[str, Any] = {"gpus": gpus, "gpu": gpu, "mfu": mfu}
+    given = {name: value for name, value in assumed.items() if value is not None}
+    if given and not estimate:
+        option = f"--{next(iter(given))}"
+        raise UserError(
+            f"{option} says what an estimate is for, and nothing of a run",
+            where=option,
+            hint="Add --estimate; on several GPUs, train with `torchrun --nproc-per-node N -m duologue train ...`",
+        )
     if estimate:
         from duologue.train.estimate import estimate as estimated
 
-        expected = estimated(chosen, data, gpus=gpus, gpu=gpu, mfu=mfu)
+        expected = estimated(chosen, data, **given)
         print(json.dumps(expected.as_dict()) if as_json else _told(expected))
         return
     if data is None or out is None:

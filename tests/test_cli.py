@@ -157,6 +157,7 @@ WRONG: list[tuple[str, list[str]]] = [
     ("train --recipe {lab}/recipe.toml --data {lab}/stage1 --valid {lab}/none --out {out}", ["no such directory"]),
     ("train --recipe {lab}/recipe.toml --data {lab}/stage1 --valid {lab}/stage1 --out {out}", ["trained on"]),
     ("train --recipe {lab}/recipe.toml --estimate --gpu tpu", ["no GPU tpu", "h200"]),
+    ("train --recipe {lab}/recipe.toml --data {lab}/stage1 --out {out} --gpus 2", ["(--gpus)", "torchrun"]),
     ("curve {lab}/spoken --out {out}", [".html or .png"]),
     ("curve {lab}/spoken --out {out}.html", ["this is no run"]),
     ("export hf {lab}/spoken --out {out}", ["neither a run nor a checkpoint"]),
