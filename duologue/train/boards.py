@@ -27,7 +27,8 @@ class _TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         with explained(run):
-            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
+            # From there on, what a killed attempt drew behind its last checkpoint goes.
+            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def add(self, numbers: Mapping[str, float], step: int) -> None:
         for name, value in numbers.items():

@@ -112,6 +112,16 @@ def test_tensorboard_gets_the_numbers_where_it_is_asked_for(tmp_path: Path) -> N
     assert not {"stage", "valid/sample", "loss_text"} & set(events.Tags()["scalars"])
 
 
+@pytest.mark.parametrize("step", [0, 2])
+def test_tensorboard_shows_each_step_once_when_a_killed_run_goes_on(tmp_path: Path, step: int) -> None:
+    run = tmp_path / "run"
+    write(run, range(1, 4), boards=("tensorboard",))
+    write(run, range(step + 1, 6), step=step, boards=("tensorboard",))
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5]
+
+
 def test_weights_and_biases_keeps_a_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
