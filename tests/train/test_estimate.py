@@ -13,6 +13,8 @@ from duologue.train.model import build_model
 from duologue.train.recipe import load_recipe
 from tests.train.toy import SIZES, recipe, write_set
 
+GUIDE = Path(__file__).parents[2] / "docs" / "fisher.md"
+
 
 @pytest.mark.parametrize(
     ("name", "published", "width", "tables"),
@@ -84,6 +86,19 @@ def test_the_flops_of_a_token_are_six_for_each_weight_it_meets_and_attention() -
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_bundled_recipes_fit_the_gpus_they_are_for(name: str, gpus: int, gpu: str, stage: int) -> None:
     assert estimate(load_recipe(f"{name}-stage{stage}"), gpus=gpus, gpu=gpu).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "gpu"),
+    [("paper", (8, 8, 8), "h100"), ("paper128", (128, 64, 32), "a100"), ("llama-1b", (1,), "h100")],
+)
+def test_the_guide_says_what_is_estimated(name: str, gpus: tuple[int, ...], gpu: str) -> None:
+    stages = [estimate(load_recipe(f"{name}-stage{n}"), gpus=count, gpu=gpu) for n, count in enumerate(gpus, start=1)]
+    few, *_, most = sorted([round(stage.memory_gb["total"]) for stage in stages] * 2)
+    speeds = dict.fromkeys(f"{round(stage.tokens_per_s, -3):,.0f}" for stage in stages)
+    memory = f"{few} GB" if few == most else f"{few} to {most} GB"
+    (row,) = (line for line in GUIDE.read_text("utf-8").splitlines() if line.startswith(f"| `{name}-stage1`"))
+    assert f"| {memory} | {', '.join(speeds)} |" in row
 
 
 def test_8b_with_half_the_state_fits_one_h200() -> None:
