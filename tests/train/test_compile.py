@@ -65,6 +65,28 @@ def test_all_layers_are_one_program_whatever_documents_a_batch_has(
         torch.testing.assert_close(one.grad, other.grad)
 
 
+def test_validation_and_another_size_of_batch_add_programs_once_each(
+    programs: list[torch.fx.GraphModule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "_by_document", _attend)
+    llama = build_model(SIZES, VOCABULARY.padded_size(), VOCABULARY.base_size, 0)
+    model = PackedLlama(llama, compile=True).train()
+
+    def added(sequences: int, gradients: bool) -> int:
+        before = len(programs)
+        batch = collate([pack(VOCABULARY, 2, "d", [60])] * sequences)
+        with torch.set_grad_enabled(gradients):
+            token_losses(model, batch)
+        return len(programs) - before
+
+    assert [added(2, True), added(2, True)] == [2, 0]
+    # The first validation.
+    assert [added(2, False), added(2, False)] == [2, 0]
+    # What is left of a step, and padding. From the second size on, a program is for any but 1.
+    for gradients in (True, False):
+        assert [added(size, gradients) for size in (3, 1, 4, 5, 2)] == [2, 2, 0, 0, 0]
+
+
 def test_adamw_in_half_the_memory_is_one_program_that_gives_the_same(programs: list[torch.fx.GraphModule]) -> None:
     torch.manual_seed(0)
     start = {"matrix": torch.randn(7, 5), "norm": torch.randn(5), "large": torch.randn(90, 30)}
