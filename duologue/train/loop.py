@@ -67,7 +67,8 @@ def train(
     Raises:
         UserError: the data is of another stage or too little, `out` holds another run, `init_from` does not fit the
             data, the loss is not a number any more, the disk is full, or another process was lost. Checkpoints
-            written before stay intact. Of many processes the first one raises it; the others end with SystemExit(2).
+            written before stay intact. Of many processes one raises it, the first if it can; the others end with
+            SystemExit(2).
     """
     with joined() as world, ExitStack() as stack:
         start = _begin(recipe, data, out, init_from, valid, world, stack)

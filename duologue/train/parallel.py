@@ -18,7 +18,7 @@ from duologue.errors import UserError, reason_of
 
 # Long enough for a compilation or a slow disk in one process while the others wait.
 _PATIENCE = timedelta(minutes=15)
-_LOST_KEY = "duologue-lost"
+_SPOKEN_KEY = "duologue-spoken"
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,12 @@ def joined() -> Iterator[World]:
         ) from error
     try:
         yield World(rank, size, device)
+    except UserError as error:
+        # What processes did not agree on, such as a GPU's memory that does not suffice, others may meet as well, or
+        # as the loss of this process.
+        if not _speaks(store):
+            raise SystemExit(2) from error
+        raise
     except RuntimeError as error:
         if size == 1 or not _is_lost(error):
             raise
@@ -169,8 +175,8 @@ def _is_lost(error: RuntimeError) -> bool:
 
 
 def _speaks(store: dist.Store) -> bool:
-    """Return whether this process is the first to say that another is gone; one message is enough."""
+    """Return whether this process is the first to say what ends the run; one message is enough."""
     try:
-        return store.add(_LOST_KEY, 1) == 1
+        return store.add(_SPOKEN_KEY, 1) == 1
     except RuntimeError:
         return True

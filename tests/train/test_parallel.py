@@ -146,18 +146,34 @@ def test_a_run_killed_again_and_again_goes_on_on_other_numbers_of_processes(stag
     assert not list(run.glob(".tmp-*"))
 
 
-def test_a_lost_process_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever joins is the first of two processes, of which there is no other."""
+    store = dist.HashStore()
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(dist, "rendezvous", lambda *_, **__: iter([(dist.HashStore(), 0, 2)]))
+    monkeypatch.setattr(dist, "rendezvous", lambda *_, **__: iter([(store, 0, 2)]))
     for name in ("init_process_group", "destroy_process_group"):
         monkeypatch.setattr(dist, name, lambda *_, **__: None)
-    with (
-        pytest.raises(UserError, match=r"was lost \(noticed by process 0 of 2: \[gloo/pair\.cc\] Connection closed"),
-        joined(),
-    ):
-        raise RuntimeError("[gloo/pair.cc] Connection closed by peer\nframe #0")
+
+
+LOST = "[gloo/pair.cc] Connection closed by peer\nframe #0"
+
+
+def test_a_lost_process_is_named_with_the_reason(two: None) -> None:
     with pytest.raises(RuntimeError, match=r"^mat1 and mat2"), joined():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    message = r"was lost \(noticed by process 0 of 2: \[gloo/pair\.cc\] Connection closed by peer\)"
+    with pytest.raises(UserError, match=message), joined():
+        raise RuntimeError(LOST)
+
+
+@pytest.mark.parametrize("theirs", [RuntimeError(LOST), UserError("the memory of the GPU does not suffice")])
+def test_what_one_process_meets_by_itself_is_one_message_of_all(two: None, theirs: Exception) -> None:
+    with pytest.raises(UserError, match="the memory of the GPU does not suffice"), joined():
+        raise UserError("the memory of the GPU does not suffice")
+    with pytest.raises(SystemExit) as ended, joined():
+        raise theirs
+    assert ended.value.code == 2
 
 
 def test_a_process_alone_loses_no_other() -> None:
