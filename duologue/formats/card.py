@@ -143,10 +143,10 @@ def is_finished(directory: Path, fingerprint: str, leftovers: Sequence[str] = ()
     """
     with explained(directory):
         make_directory(directory)
-        sweep(directory)
     if (directory / CARD).exists():
         card = read_card(directory)
         if card.fingerprint == fingerprint:
+            sweep(directory)
             return True
         raise UserError(
             f"the directory holds {card.kind} made from other inputs or settings: it is {card.fingerprint[:12]}, "
@@ -156,4 +156,5 @@ def is_finished(directory: Path, fingerprint: str, leftovers: Sequence[str] = ()
         )
     known = {path for pattern in leftovers for path in directory.glob(pattern)}
     refuse_foreign(directory, (path.name for path in entries(directory) if path not in known), "artefact")
+    sweep(directory)
     return False

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from duologue.errors import UserError, explained, reason_of
 from duologue.formats.places import is_remote, keeps_leftovers, send
-from duologue.formats.temporary import TEMPORARY, temporary_name
+from duologue.formats.temporary import TEMPORARY, is_temporary, temporary_name
 
 
 def sync_file(path: Path) -> None:
@@ -143,17 +143,17 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def refuse_foreign(directory: Path, names: Iterable[str], kind: str) -> None:
-    """Refuse to write among files that are not ours.
+    """Refuse to write among files that are not ours. Do so before anything there is deleted.
 
     Args:
         directory: the `--out` of a command.
-        names: of the files in it that no run of Duologue left there.
+        names: of the files in it that no run of Duologue left there; what killed attempts left may be among them.
         kind: what the directory is for, such as "artefact".
 
     Raises:
         UserError: there are any.
     """
-    if foreign := sorted(names):
+    if foreign := sorted(name for name in names if not is_temporary(name)):
         raise UserError(
             f"the directory is not empty: it holds {', '.join(foreign[:3])}{' ...' if len(foreign) > 3 else ''}",
             where=directory,
@@ -162,11 +162,17 @@ def refuse_foreign(directory: Path, names: Iterable[str], kind: str) -> None:
 
 
 def sweep(directory: Path) -> None:
-    """Delete what killed attempts left in `directory` and below. Call it only while nobody else writes there.
+    """Delete what killed attempts left in `directory` and below.
 
-    In a store of objects they leave nothing under any name.
+    Call it only where the directory is known to be ours, and while nobody else writes there. In a store of objects
+    they leave nothing under any name.
+
+    Raises:
+        UserError: they cannot be deleted.
     """
     if not keeps_leftovers(directory):
         return
-    for path in directory.rglob(f"{TEMPORARY}*"):
-        path.unlink(missing_ok=True)
+    with explained(directory):
+        for path in directory.rglob(f"{TEMPORARY}*"):
+            if is_temporary(path.name):
+                path.unlink(missing_ok=True)

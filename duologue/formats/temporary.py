@@ -14,6 +14,6 @@ def temporary_name(name: str) -> str:
     return f"{TEMPORARY}{uuid.uuid4().hex}-{name}"
 
 
-def is_temporary(there: str, name: str) -> bool:
-    """Return whether a file called `there` is what an attempt to write `name` left."""
-    return re.fullmatch(f"{re.escape(TEMPORARY)}[0-9a-f]{{32}}-{re.escape(name)}", there) is not None
+def is_temporary(name: str) -> bool:
+    """Return whether `temporary_name` made a name. Others may begin in the same way, and be somebody else's."""
+    return re.match(f"{re.escape(TEMPORARY)}[0-9a-f]{{32}}-", name) is not None

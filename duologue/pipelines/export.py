@@ -55,13 +55,13 @@ class Export:
         """
         with explained(self.out):
             make_directory(self.out)
-            sweep(self.out)
             present = sorted(path.name for path in self.out.iterdir())
         if ABOUT in present:
             return self._finished()
         # Without the mark, files of these names are somebody else's: they are neither deleted nor written over.
         ours = {*self.names, REJECTS, _UNFINISHED} if _UNFINISHED in present else set()
         refuse_foreign(self.out, (name for name in present if name not in ours), "export")
+        sweep(self.out)
         write_bytes(self.out / _UNFINISHED, b"")
         for name in ours - {_UNFINISHED}:
             (self.out / name).unlink(missing_ok=True)

@@ -54,8 +54,8 @@ class Batches:
         Args:
             items: in any order.
             length: says how many places an item takes.
-            compute: takes a batch and the number of places that all of it is padded to. A GPU prepares for each shape:
-                for it, batches are full, or of a power of two, with the last item several times. For a CPU, a batch
+            compute: takes a batch and the number of places that all of it is padded to. Since a GPU prepares for each
+                shape, its batches are full, or of a power of two, with the last item several times. On a CPU, a batch
                 of one is not padded.
 
         Returns:

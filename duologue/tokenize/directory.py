@@ -18,7 +18,6 @@ def make_ready(out: Path) -> None:
     """
     with explained(out):
         make_directory(out)
-        sweep(out)
         names = {path.name for path in entries(out)}
     if ABOUT in names:
         raise UserError(
@@ -26,3 +25,4 @@ def make_ready(out: Path) -> None:
         )
     # The description is written last: without it, the files of a tokenizer are what an interrupted command left.
     refuse_foreign(out, names - {MODEL, QUANTIZER, VOCODER}, "tokenizer")
+    sweep(out)

@@ -13,7 +13,6 @@ from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint
 from duologue.formats.locks import locked
 from duologue.formats.publish import make_directory, refuse_foreign, write_bytes
-from duologue.formats.temporary import is_temporary
 from duologue.train.checkpoint import sweep_checkpoints
 from duologue.train.recipe import ModelPath, Recipe
 
@@ -92,8 +91,7 @@ def claim_run(out: Path, recipe: Recipe, data: Mapping[str, Any], init_from: Map
             sweep_checkpoints(out)
         return name
     with explained(out):
-        # Before run.json an attempt leaves nothing but a piece of it: other temporary files are somebody else's.
-        refuse_foreign(out, (each.name for each in out.iterdir() if not is_temporary(each.name, RUN)), "run")
+        refuse_foreign(out, (each.name for each in out.iterdir()), "run")
         sweep_checkpoints(out)
     text = json.dumps({**content, "fingerprint": name}, indent=2, ensure_ascii=False)
     write_bytes(path, text.encode() + b"\n")

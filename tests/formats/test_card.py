@@ -5,6 +5,7 @@ import pytest
 
 from duologue.errors import UserError
 from duologue.formats.card import Card, is_finished, read_card, write_card
+from duologue.formats.temporary import temporary_name
 
 PARENT = {"kind": "dialogues", "fingerprint": "ab" * 32}
 CARD = Card(
@@ -131,17 +132,20 @@ def test_same_artefact_is_finished_and_another_refused(tmp_path):
 def test_leftovers_of_an_unfinished_run_are_let_be_and_temporary_files_swept(tmp_path):
     (tmp_path / "units-00000.tar").touch()
     (tmp_path / "units-00000.json").touch()
-    (tmp_path / ".tmp-0123-units-00001.tar").touch()
+    (tmp_path / temporary_name("units-00001.tar")).touch()
     assert not is_finished(tmp_path, CARD.fingerprint, ["units-*.tar", "units-*.json"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["units-00000.json", "units-00000.tar"]
 
 
 def test_files_that_nobody_knows_are_refused_and_kept(tmp_path):
-    for name in ("a", "b", "c", "thesis.tex", "units-00000.tar"):
+    # A run's temporary file in a directory below is no leftover of this one's.
+    (tmp_path / "b").mkdir()
+    running = f"b/{temporary_name('units-00001.tar')}"
+    for name in (".tmp-thesis", "a", "c", "thesis.tex", "units-00000.tar", running):
         (tmp_path / name).touch()
-    with pytest.raises(UserError, match=r"not empty: it holds a, b, c \.\.\."):
+    with pytest.raises(UserError, match=r"not empty: it holds \.tmp-thesis, a, b \.\.\."):
         is_finished(tmp_path, CARD.fingerprint, ["units-*.tar"])
-    assert (tmp_path / "thesis.tex").exists()
+    assert all((tmp_path / name).exists() for name in (".tmp-thesis", "thesis.tex", running))
 
 
 def test_out_that_is_a_file_is_refused(tmp_path):

@@ -17,6 +17,7 @@ from duologue.errors import UserError
 from duologue.formats.card import CARD
 from duologue.formats.rejects import Reject, read_rejects
 from duologue.formats.shards import ShardWriter, key_of
+from duologue.formats.temporary import temporary_name
 from duologue.formats.units import UnitSample
 from duologue.pipelines import export_dgslm as exporting
 from duologue.pipelines.export_dgslm import export_dgslm
@@ -163,10 +164,11 @@ def test_leftovers_of_an_interrupted_export_of_other_units_do_not_stay(tmp_path:
     unit_set(tmp_path / "units", [replace(dialogue(0), split="test")], audio=False)
     out = tmp_path / "out"
     out.mkdir()
-    for name in ("unfinished", "train.unitA", ".tmp-0123-train.code"):
+    left = {"unfinished", "train.unitA", temporary_name("train.code")}
+    for name in left:
         (out / name).write_text("")
     export_dgslm(tmp_path / "units", out)
-    assert not {"unfinished", "train.unitA", ".tmp-0123-train.code"} & set(contents(out))
+    assert not left & set(contents(out))
 
 
 def test_what_cannot_be_exported_is_rejected_and_the_rest_goes_on(tmp_path: Path) -> None:

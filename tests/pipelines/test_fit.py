@@ -8,6 +8,7 @@ import pytest
 
 from duologue.errors import UserError
 from duologue.formats.card import read_card
+from duologue.formats.temporary import temporary_name
 from duologue.manifests.splits import Splits
 from duologue.manifests.stereo import write_recordings
 from duologue.pipelines.fit import fit_tokenizer
@@ -106,7 +107,7 @@ def test_what_an_interrupted_fit_left_is_made_whole(
     for name, content in contents(fitted[0]).items():
         if name != ABOUT:
             (tmp_path / name).write_bytes(content[:100])
-    (tmp_path / f".tmp-0123-{ABOUT}").write_text("{")
+    (tmp_path / temporary_name(ABOUT)).write_text("{")
     fit_tokenizer(recordings, tmp_path, units=10)
     assert contents(tmp_path) == contents(fitted[0])
 

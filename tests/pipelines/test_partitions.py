@@ -21,7 +21,7 @@ from duologue.formats.card import CARD as CARD_NAME
 from duologue.formats.locks import is_held
 from duologue.formats.rejects import read_rejects
 from duologue.formats.shards import read_shard
-from duologue.formats.temporary import TEMPORARY
+from duologue.formats.temporary import TEMPORARY, temporary_name
 from duologue.pipelines import partitions as module
 from duologue.pipelines.sidecars import Partition, partitions
 from tests.pipelines.comparing import contents
@@ -223,7 +223,7 @@ def test_what_an_attempt_left_that_died_while_the_run_went_on_is_swept(
     tmp_path: Path, unbroken: dict[str, bytes]
 ) -> None:
     (tmp_path / "out").mkdir()
-    make(tmp_path / "out", Toy(leaves=str(tmp_path / "out" / ".tmp-0123-units-00001.tar")))
+    make(tmp_path / "out", Toy(leaves=str(tmp_path / "out" / temporary_name("units-00001.tar"))))
     assert contents(tmp_path / "out") == unbroken
 
 
@@ -259,6 +259,6 @@ def test_too_many_rejects_stop_the_run_and_allowing_them_completes_it(
 
 
 def test_what_a_killed_attempt_left_is_swept(tmp_path: Path, unbroken: dict[str, bytes]) -> None:
-    (tmp_path / ".tmp-0123-units-00001.tar").write_bytes(b"half")
+    (tmp_path / temporary_name("units-00001.tar")).write_bytes(b"half")
     make(tmp_path, Toy())
     assert contents(tmp_path) == unbroken

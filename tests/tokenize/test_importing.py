@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from duologue.errors import UserError
 from duologue.formats.fingerprint import sha256_file
+from duologue.formats.temporary import temporary_name
 from duologue.tokenize.architecture import Architecture
 from duologue.tokenize.importing import import_tokenizer
 from duologue.tokenize.tokenizer import load_tokenizer
@@ -340,7 +341,7 @@ def test_what_an_interrupted_import_left_is_made_whole(tmp_path, made):
     imported(made / "base", made, tmp_path / "whole")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "model.safetensors").write_bytes(b"half")
-    (tmp_path / "out" / ".tmp-0123-tokenizer.json").write_text("{")
+    (tmp_path / "out" / temporary_name("tokenizer.json")).write_text("{")
     imported(made / "base", made, tmp_path / "out")
     for name in NAMES:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
