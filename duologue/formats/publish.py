@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any
+from typing import IO
 
 from duologue.errors import UserError, explained, reason_of
 from duologue.formats.places import is_remote, keeps_leftovers, send
@@ -43,42 +41,6 @@ def make_directory(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for made in missing:
         sync_directory(made.parent)
-
-
-class _SyncedFile(io.FileIO):
-    """A file that is synced while it grows, by a thread beside its writer: little is left for its last sync."""
-
-    _SYNCED_AT_ONCE = 1 << 20
-
-    def __init__(self, path: Path) -> None:
-        self._thread = ThreadPoolExecutor(1)
-        self._syncing: Future[None] | None = None
-        self._unsynced = 0
-        super().__init__(path, "w")
-
-    def write(self, data: Any) -> int:
-        written = super().write(data)
-        self._unsynced += written
-        if self._unsynced >= self._SYNCED_AT_ONCE and (self._syncing is None or self._syncing.done()):
-            self._wait()
-            self._unsynced = 0
-            self._syncing = self._thread.submit(os.fsync, self.fileno())
-        return written
-
-    def _wait(self) -> None:
-        """Raise what the disk refused: the system says it once, and no later sync would."""
-        if self._syncing is not None:
-            self._syncing.result()
-
-    def sync(self) -> None:
-        """Make everything that was written survive a power cut."""
-        self._wait()
-        os.fsync(self.fileno())
-
-    def close(self) -> None:
-        # The number of the descriptor may be another file's as soon as this one is closed.
-        self._thread.shutdown()
-        super().close()
 
 
 @contextmanager
@@ -120,11 +82,10 @@ def publishing(path: Path) -> Iterator[IO[bytes]]:
     temporary = path.with_name(temporary_name(path.name))
     with explained(path), _called(path, temporary):
         try:
-            raw = _SyncedFile(temporary)
-            with io.BufferedWriter(raw) as file:
+            with temporary.open("wb") as file:
                 yield file
                 file.flush()
-                raw.sync()
+                os.fsync(file.fileno())
             temporary.replace(path)
             sync_directory(path.parent)
         except BaseException:
