@@ -14,7 +14,7 @@ import pytest
 
 from duologue.formats.card import CARD
 from duologue.formats.rejects import REJECTS
-from duologue.formats.temporary import TEMPORARY
+from duologue.formats.temporary import TEMPORARY, temporary_name
 from duologue.pipelines.mix import mix
 from duologue.pipelines.mix_plan import INDEX
 from duologue.pipelines.sidecars import read_sidecar
@@ -157,7 +157,7 @@ def cut(pattern: str, share: float) -> Loss:
 
 def half_written(out: Path) -> None:
     for path in [*out.glob("*-00001.*")]:
-        (out / f"{TEMPORARY}0123-{path.name}").write_bytes(path.read_bytes()[:100])
+        (out / temporary_name(path.name)).write_bytes(path.read_bytes()[:100])
         path.unlink()
 
 
@@ -189,7 +189,7 @@ def test_what_the_power_took_is_made_again_to_the_same_bytes(
         (out / REJECTS).unlink(missing_ok=True)
         LOSSES[loss](out)
     (tmp_path / "sequences" / INDEX / "0123").mkdir(parents=True)
-    (tmp_path / "sequences" / INDEX / "0123" / f"{TEMPORARY}0123-000-00000.npz").write_bytes(b"half")
+    (tmp_path / "sequences" / INDEX / "0123" / temporary_name("000-00000.npz")).write_bytes(b"half")
     synthesize(dialogues, tmp_path / "units", rows_per_shard=2)
     mix(small_mix(whole / "units", 2), tmp_path / "sequences")
     for name in ("units", "sequences"):
