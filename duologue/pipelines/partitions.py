@@ -25,7 +25,6 @@ from duologue.pipelines.sidecars import Partition, Sidecar, file_name, find_comm
 from duologue.progress import Watch, watched
 
 _SECONDS_FOR_ORPHANS = 60
-_INPUTS_BEFORE_STOPPING = 20
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,8 @@ class Station(Protocol):
 class _Commit:
     """Makes the shard of a partition, then its sidecar. What it writes depends on manifest and config alone.
 
-    It yields where the shard is made and has to be published: a disk or a store takes its time for that.
+    It yields where the shard is made and has to be published: a disk or a store takes its time for that. A shard with
+    more rejects than all `inputs` of the run may have stops the run early; the sum is judged at its end.
     """
 
     station: Station
@@ -94,8 +94,8 @@ class _Commit:
             else:
                 yield
         inputs = partition.stop - partition.start
-        if inputs >= _INPUTS_BEFORE_STOPPING and sidecar.rejected > self.most_rejects * inputs:
-            raise _too_many([sidecar], inputs, self.most_rejects, self.directory, self.station.stems[0])
+        if sidecar.rejected > self.most_rejects * self.inputs:
+            raise _too_many([sidecar], self.inputs, self.most_rejects, self.directory, self.station.stems[0])
         return {"inputs": inputs, "outputs": sidecar.samples, "rejects": sidecar.rejected, **counts(sidecar.amounts)}
 
     def _write(self, partition: Partition) -> Generator[None, None, Sidecar]:
@@ -144,7 +144,7 @@ def _too_many(sidecars: Sequence[Sidecar], inputs: int, most: float, directory: 
         if sidecar.rejected:
             (directory / file_name(stem, sidecar.partition, "json")).unlink(missing_ok=True)
     reasons = ", ".join(f"{count} {reason}" for reason, count in count_by_reason(whole).items())
-    allow = f", or allow more than {most:.0%} by --max-rejects" if len(whole) < inputs else ""
+    allow = f", or allow more than {most} by --max-rejects" if len(whole) < inputs else ""
     return UserError(
         f"{len(whole)} of {inputs} inputs were rejected ({reasons}); the first: {whole[0].id}: {whole[0].message}",
         where=directory,

@@ -258,6 +258,24 @@ def test_too_many_rejects_stop_the_run_and_allowing_them_completes_it(
     assert contents(tmp_path) == unbroken
 
 
+@pytest.mark.parametrize(("inputs", "stops"), [(40, True), (100, False)])
+def test_a_shard_stops_a_run_only_by_more_rejects_than_all_of_its_inputs_may_have(
+    tmp_path: Path, inputs: int, stops: bool
+) -> None:
+    # Of 28 inputs 4 are rejected, which is more than 5 % of them and of 40, and less than 5 % of 100.
+    work = module._Commit(Toy(), tmp_path, CARD.fingerprint, 0.05, inputs)(Partition(0, 0, 28))
+    next(work)
+    with pytest.raises(UserError if stops else StopIteration) as end:
+        next(work)
+    assert stops == ("4 of 40 inputs were rejected" in str(end.value))
+    assert (tmp_path / "units-00000.json").exists() != stops
+
+
+def test_the_limit_of_rejects_is_told_as_it_was_given(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"or allow more than 0\.001 by --max-rejects"):
+        make(tmp_path, Toy(), max_rejects=0.001)
+
+
 def test_what_a_killed_attempt_left_is_swept(tmp_path: Path, unbroken: dict[str, bytes]) -> None:
     (tmp_path / temporary_name("units-00001.tar")).write_bytes(b"half")
     make(tmp_path, Toy())
