@@ -62,6 +62,8 @@ _DISK = {
     errno.EEXIST: ("a file stands where a directory is needed", "Choose another path"),
     errno.ENOTDIR: ("a part of the path is a file, not a directory", "Choose another path"),
     errno.EISDIR: ("this is a directory, not a file", "Choose another path"),
+    errno.ELOOP: ("a link leads back to itself", "Mend the link, or name the file it should lead to"),
+    errno.ENAMETOOLONG: ("a name in the path is too long", "Choose a shorter one"),
     errno.EIO: (
         "the device reports an input/output error",
         "Check the disk, then run the same command again",

@@ -83,6 +83,9 @@ WRONG: list[tuple[str, list[str]]] = [
     ("manifest dialogues {lab}/chats.jsonl --shape odd --out {out}", ["no shape 'odd'", "messages"]),
     ("manifest dialogues {lab}/chats.jsonl --splits 1:2 --out {out}", ["--splits", "98:1:1"]),
     ("manifest dialogues {lab}/calls/one.wav --out {out}", ["'.wav'"]),
+    ("manifest dialogues {lab}/{long} --out {out}", ["too long", "/nnn"]),
+    ("manifest dialogues {lab}/chats.jsonl --out {out}/{long}", ["too long", "/nnn"]),
+    ("manifest stereo {lab}/{long} --out {out}", ["too long", "/nnn"]),
     ("manifest dialogues {lab}/calls --out {out}", ["holds no file of dialogues"]),
     ("manifest stereo {lab}/none --out {out}", ["no such file or directory"]),
     ("manifest stereo {lab}/empty --out {out}", ["holds no audio file"]),
@@ -174,7 +177,8 @@ WRONG: list[tuple[str, list[str]]] = [
 def test_a_mistake_ends_in_one_message(
     duologue: Command, lab: Path, tmp_path: Path, line: str, says: list[str]
 ) -> None:
-    refused(duologue(*line.format(lab=lab, out=tmp_path / "out").split()), *says)
+    words = line.format(lab=lab, out=tmp_path / "out", long="n" * 300).split()
+    refused(duologue(*words), *says)
     assert not (tmp_path / "out" / CARD).exists()
 
 

@@ -24,6 +24,8 @@ def test_message_says_what_where_and_what_to_do():
         (errno.EACCES, "permission denied"),
         (errno.EROFS, "read-only"),
         (errno.EIO, "input/output"),
+        (errno.ELOOP, "leads back to itself"),
+        (errno.ENAMETOOLONG, "too long"),
     ],
 )
 def test_refusals_of_the_system_are_explained(number, what):

@@ -95,8 +95,8 @@ def write_candor(
             where="--transcript",
             hint=f"Its transcripts are {', '.join(TRANSCRIPTS)}",
         )
-    top = place(root).resolve()
     conversations = _find(place(root), transcript)
+    top = place(root).resolve()
     speakers = {}
     for each in conversations:
         try:

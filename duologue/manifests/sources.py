@@ -10,7 +10,7 @@ from typing import Any
 
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint, sha256_file
-from duologue.formats.places import place, walk
+from duologue.formats.places import is_file, place, walk
 from duologue.formats.rejects import Reject
 from duologue.manifests import hub
 from duologue.manifests.files import SUFFIXES, Record, is_readable, read_records
@@ -71,10 +71,21 @@ def _found(name: str) -> Iterator[Source]:
 
 def _of_file(path: Path, name: str, source: str) -> Source:
     with explained(path, "reading"):
+        _check_file(path)
         if path.stat().st_size == 0:
             raise UserError("the file is empty", where=path, hint="Get the file again, or leave it out")
         identity = {"name": shown(name), "sha256": sha256_file(path)}
     return Source(source, identity, str(path), lambda is_dialogue: read_records(path, shown(name), is_dialogue))
+
+
+def _check_file(path: Path) -> None:
+    # A link may lead nowhere; a pipe may never end.
+    if not is_file(path):
+        raise UserError(
+            "there is no file behind this name: it is a link that leads nowhere, or a pipe",
+            where=path,
+            hint="Mend it, or leave it out",
+        )
 
 
 def _of_directory(directory: Path) -> Iterator[Source]:
@@ -106,8 +117,12 @@ def _of_dataset(dataset: hub.HubName) -> Source:
 
 
 def _sha256_of_all(directory: Path) -> str:
-    with explained(directory, "reading"):
-        return fingerprint([[shown(path.relative_to(directory)), sha256_file(path)] for path in walk(directory)])
+    digests = []
+    for path in walk(directory):
+        with explained(path, "reading"):
+            _check_file(path)
+            digests.append([shown(path.relative_to(directory)), sha256_file(path)])
+    return fingerprint(digests)
 
 
 def _stem(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from duologue.errors import UserError
 from duologue.formats.card import Card
 from duologue.formats.headerless import MAX_RATE
-from duologue.formats.places import common, is_file, place
+from duologue.formats.places import common, is_file, is_remote, place
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Turn
 from duologue.manifests.audio_files import Call, calls_of_files, find_audio, identity, transcripts_of_files
@@ -125,12 +125,14 @@ class _Found:
     def identity(self) -> dict[str, Any]:
         rows = [row for row in chain(*self.tables) if isinstance(row, Listed)]
         listed = {path for row in rows for path, _ in row.sides if is_file(path)}
+        # A link may lead nowhere, a pipe never end: that comes to light when the audio is read. A store has neither.
+        found = {path for path in self.files if is_remote(path) or is_file(path)}
         texts = dict.fromkeys(transcripts_of_files(self.files, self.root, self.transcripts or self.root))
         for row in rows:
             texts.update(dict.fromkeys(path for path, _ in transcripts_of_row(row, self.root, self.transcripts)))
         # A transcript that a table names may be missing: that comes to light when it is read.
         there = [path for path in texts if is_file(path)]
-        return identity(sorted({*self.files, *listed}), there, self.root, self.transcripts)
+        return identity(sorted(found | listed), there, self.root, self.transcripts)
 
 
 def _find(sources: Sequence[str], transcripts: str | None) -> _Found:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 from pathlib import Path
 
 import datasets
@@ -268,6 +269,18 @@ def test_sources_that_are_none_are_named(tmp_path):
     assert "no source was named" in message([], out)
     (tmp_path / "none.json").write_text("[]")
     assert "the sources hold no inputs" in message([tmp_path / "none.json"], out)
+
+
+def test_links_that_lead_nowhere_and_pipes_are_named(tmp_path):
+    for name, make in (("gone", lambda path: path.symlink_to("elsewhere")), ("pipe", os.mkfifo)):
+        directory = tmp_path / name
+        directory.mkdir()
+        (directory / "chats.jsonl").write_text(lines(*CHATS))
+        make(directory / "more.jsonl")
+        text = message([directory], tmp_path / "out")
+        assert "no file" in text and "more.jsonl" in text
+        (directory / "state.json").write_text("{}")
+        assert text == message([directory], tmp_path / "out")
 
 
 def test_wrong_field_is_a_clear_mistake(tmp_path):

@@ -108,6 +108,16 @@ def test_what_is_no_recording_is_rejected_with_its_reason(tmp_path):
     assert card.totals == {"inputs": 13, "samples": 1, "rejects": 12}
 
 
+def test_links_that_lead_nowhere_and_pipes_are_rejected(tmp_path):
+    write(tmp_path / "good.wav", channels=2)
+    (tmp_path / "gone.wav").symlink_to(tmp_path / "elsewhere.wav")
+    (tmp_path / "round.wav").symlink_to(tmp_path / "round.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    card = write_recordings([str(tmp_path)], tmp_path / "out")
+    assert reasons(tmp_path / "out") == dict.fromkeys(("gone", "pipe", "round"), "missing_file")
+    assert card.totals == {"inputs": 4, "samples": 1, "rejects": 3}
+
+
 def test_a_mix_beside_the_two_sides_does_not_part_them(tmp_path):
     for name in ("c.wav", "c_A.wav", "c_B.wav"):
         write(tmp_path / name)
