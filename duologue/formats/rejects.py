@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from duologue.formats.places import seekable
+from duologue.formats.parquet import open_parquet
 from duologue.formats.publish import publishing
 
 REJECTS = "rejects.parquet"
@@ -76,8 +76,8 @@ def read_rejects(directory: Path) -> list[Reject]:
     path = directory / REJECTS
     if not path.exists():
         return []
-    with seekable(path) as file:
-        return [Reject(**row) for row in pq.read_table(file, schema=SCHEMA).to_pylist()]
+    with open_parquet(path) as rows:
+        return [Reject(**row) for row in rows.read(SCHEMA.names, use_threads=False).to_pylist()]
 
 
 def count_by_reason(rejects: Sequence[Reject]) -> dict[str, int]:

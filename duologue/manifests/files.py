@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from duologue.errors import UserError, explained
+from duologue.formats.parquet import open_parquet
 from duologue.formats.places import seekable
 from duologue.formats.rejects import Reject
 
@@ -194,9 +194,9 @@ def _csv(path: Path, name: str) -> Iterator[Record | Reject]:
 
 
 def _parquet(path: Path, name: str) -> Iterator[Record | Reject]:
-    with seekable(path) as file, pq.ParquetFile(file) as rows:
+    with open_parquet(path) as rows:
         number = 0
-        for batch in rows.iter_batches(batch_size=_ROWS_AT_ONCE):
+        for batch in rows.iter_batches(batch_size=_ROWS_AT_ONCE, use_threads=False):
             for value in batch.to_pylist():
                 yield Record(f"{name}:{number}", value)
                 number += 1

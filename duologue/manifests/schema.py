@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from duologue.errors import UserError
 from duologue.formats.card import Card, Kind, is_finished, read_card, write_card
 from duologue.formats.fingerprint import sha256_file
-from duologue.formats.places import place, seekable
+from duologue.formats.parquet import open_parquet
+from duologue.formats.places import place
 from duologue.formats.publish import publishing, write_bytes
 from duologue.formats.rejects import Reject, Unusable, count_by_reason, write_rejects
 from duologue.formats.units import Turn
@@ -312,12 +313,12 @@ class Manifest:
             position += shard["samples"]
 
     def _rows_of(self, path: Path, start: int, stop: int) -> Iterator[Row]:
-        with seekable(path) as file, pq.ParquetFile(file) as rows:
+        with open_parquet(path) as rows:
             position = 0
             for group in range(rows.num_row_groups):
                 count = rows.metadata.row_group(group).num_rows
                 if position < stop and start < position + count:
-                    table = rows.read_row_group(group).slice(
+                    table = rows.read_row_group(group, use_threads=False).slice(
                         max(start - position, 0), min(stop, position + count) - max(start, position)
                     )
                     for values in table.to_pylist():

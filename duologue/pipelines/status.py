@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from duologue.errors import UserError
 from duologue.formats.card import CARD, read_card
 from duologue.formats.locks import state_of
-from duologue.formats.places import at_hand, seekable
+from duologue.formats.parquet import open_parquet
+from duologue.formats.places import at_hand
 from duologue.formats.rejects import Reject, count_by_reason
 from duologue.pipelines.mix_plan import INDEX, PLAN
 from duologue.pipelines.sidecars import Sidecar, find_commits
@@ -126,17 +126,17 @@ def _before_commits(directory: Path) -> dict[str, Any]:
         files = sorted(directory.glob(f"{kind}-*.parquet"))
         if files:
             try:
-                rows = 0
+                done = 0
                 for path in files:
-                    with seekable(path) as file:
-                        rows += pq.read_metadata(file).num_rows
+                    with open_parquet(path) as rows:
+                        done += rows.metadata.num_rows
             except (OSError, pa.ArrowInvalid) as error:
                 raise UserError(
                     f"a file of the manifest is damaged ({error})",
                     where=directory,
                     hint="Run `duologue manifest` again: it begins anew",
                 ) from error
-            return {"kind": kind, "state": "unfinished", "done": rows, "inputs": None, "shards": len(files)}
+            return {"kind": kind, "state": "unfinished", "done": done, "inputs": None, "shards": len(files)}
     state = state_of(directory)
     index = directory / INDEX
     if index.is_dir():

@@ -10,11 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from duologue.errors import UserError
 from duologue.formats.card import Card, read_card
-from duologue.formats.places import seekable
+from duologue.formats.parquet import open_parquet
 from duologue.formats.rejects import REJECTS, read_rejects
 from duologue.formats.sequences import packed_sequence
 from duologue.formats.shards import key_of, read_shard
@@ -100,8 +99,8 @@ def _rows(directory: Path, card: Card, identifier: str) -> Iterator[dict[str, An
     for shard in card.shards:
         path = directory / shard["name"]
         try:
-            with seekable(path) as file:
-                ids = pq.read_table(file, columns=["id"])["id"]
+            with open_parquet(path) as rows:
+                ids = rows.read(["id"], use_threads=False)["id"]
         except (OSError, pa.ArrowInvalid) as error:
             raise _damaged(path, error) from error
         found = pc.index(ids, pa.scalar(identifier, ids.type)).as_py()
