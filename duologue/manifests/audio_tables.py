@@ -71,7 +71,7 @@ def read_table(path: Path) -> tuple[list[Listed | Reject], dict[str, Any]]:
         try:
             rows.append(_listed(record.value, directory))
         except Unusable as error:
-            rows.append(Reject(record.place, "manifest", error.reason, error.message))
+            rows.append(Reject(_label(record), "manifest", error.reason, error.message))
     if rows and not any(isinstance(row, Listed) for row in rows):
         first = next(row for row in rows if isinstance(row, Reject))
         raise UserError(
@@ -170,6 +170,14 @@ def _listed(value: Any, directory: Path) -> Listed:
         row.get("licence") or None,
         _path(row["transcript"], directory) if row.get("transcript") else None,
     )
+
+
+def _label(record: Record) -> str:
+    # What a reject is called: by the row's id, where it has one that can be printed.
+    row = record.value if isinstance(record.value, Mapping) else {}
+    id = next((entry for name, entry in row.items() if str(name).strip().lower() == "id"), None)
+    text = "" if id is None else str(id).strip()
+    return text if text and text.isprintable() else record.place
 
 
 def _value(entry: Any, name: str) -> str:

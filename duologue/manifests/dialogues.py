@@ -14,7 +14,7 @@ from duologue.formats.rejects import Reject, Unusable
 from duologue.manifests.fields import Fields, NoSuchField, lookup
 from duologue.manifests.files import Record
 from duologue.manifests.schema import Dialogue, write_manifest
-from duologue.manifests.shapes import GATHERED, SHAPES, Layout, detect, fits, layout_of_fields, read_dialogue
+from duologue.manifests.shapes import GATHERED, SHAPES, Layout, detect, fits, layout_of_fields, own_id, read_dialogue
 from duologue.manifests.sources import Source, find_sources
 from duologue.manifests.splits import Splits, split_of
 
@@ -117,16 +117,20 @@ def _dialogues(source: Source, shape: str | None, fields: Fields | None) -> Iter
             yield read_dialogue(record.value, shape, layout, record.key)
             proven = True
         except Unusable as error:
-            yield Reject(_label(record), "manifest", error.reason, error.message)
+            yield Reject(_label(record, shape, layout), "manifest", error.reason, error.message)
         except NoSuchField as error:
             # Until one record was of the shape, the shape is the mistake; afterwards, the record is.
             if not proven:
                 raise _wrong_field(error, shape, source) from error
-            yield Reject(_label(record), "manifest", "malformed", str(error))
+            yield Reject(_label(record, shape, layout), "manifest", "malformed", str(error))
 
 
-def _label(record: Record) -> str:
-    return record.key if record.key and record.key.isprintable() else record.place
+def _label(record: Record, shape: str, layout: Layout | None) -> str:
+    try:
+        id = own_id(record.value, shape, layout, record.key)
+    except Unusable:
+        id = ""
+    return id if id and id.isprintable() else record.place
 
 
 def _is_dialogue(content: Mapping[str, Any], shape: str | None, fields: Fields | None, layout: Layout | None) -> bool:

@@ -123,16 +123,14 @@ def read_dialogue(
         raise Unusable("malformed", f"the record is {_kind(record)}, not an object")
     if shape == "self-dialogue":
         said = _self_dialogue(record)
-        ids: tuple[str, ...] = ("AssignmentId",)
     else:
-        layout = layout or _LAYOUTS[shape]
-        said = [_say(turn, place, layout) for place, turn in enumerate(_turns(record, layout))]
-        ids = layout.id
-        if layout.by_user:
-            for path in ids:
+        known = layout or _LAYOUTS[shape]
+        said = [_say(turn, place, known) for place, turn in enumerate(_turns(record, known))]
+        if known.by_user:
+            for path in known.id:
                 lookup(record, path)
     turns = _sides([turn for turn in said if turn.dropped is None])
-    id = _id(record, ids, key) or fingerprint([[turn.speaker, turn.text] for turn in turns])[:_ID_DIGITS]
+    id = own_id(record, shape, layout, key) or fingerprint([[turn.speaker, turn.text] for turn in turns])[:_ID_DIGITS]
     if not id.isprintable():
         raise Unusable("bad_id", f"the id {id!a} has characters that cannot be printed")
     rejects = [
@@ -267,10 +265,15 @@ def _sides(said: Sequence[_Said]) -> tuple[DialogueTurn, ...]:
     return tuple(DialogueTurn(int(turn.label == second), turn.text) for turn in said)
 
 
-def _id(record: Mapping[str, Any], paths: Sequence[str], key: str | None) -> str:
+def own_id(record: Any, shape: str, layout: Layout | None, key: str | None) -> str:
+    """Return the id that a record has of itself, as `read_dialogue` reads it; empty where it has none.
+
+    Raises:
+        Unusable: `malformed`: the id is no text and no number.
+    """
     if key is not None:
         return key.strip()
-    for path in paths:
+    for path in ("AssignmentId",) if shape == "self-dialogue" else (layout or _LAYOUTS[shape]).id:
         try:
             value = lookup(record, path)
         except NoSuchField:

@@ -107,8 +107,8 @@ def test_rows_that_name_no_recording_are_rejected_with_their_reason(tmp_path):
     card = write_recordings([str(path)], tmp_path / "out")
     assert reasons(tmp_path / "out") == {
         "calls.jsonl:2": "malformed",
-        "calls.jsonl:3": "malformed",
-        "calls.jsonl:4": "malformed",
+        "bare": "malformed",
+        "half": "malformed",
         "gone": "missing_file",
         "long": "missing_file",
         "mono": "mono",
@@ -116,8 +116,8 @@ def test_rows_that_name_no_recording_are_rejected_with_their_reason(tmp_path):
         "which": "too_many_channels",
         "same": "malformed",
         "fourth": "no_such_channel",
-        "calls.jsonl:12": "malformed",
-        "calls.jsonl:13": "malformed",
+        "minus": "malformed",
+        "three": "malformed",
         "rates": "rate_mismatch",
         "calls.jsonl:15": "malformed",
         "good": "duplicate_id",

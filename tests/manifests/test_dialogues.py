@@ -197,9 +197,25 @@ def test_damaged_lines_cost_only_themselves(tmp_path):
         "chats.jsonl:3",
         "chats.jsonl:4",
         "chats.jsonl:5",
-        "chats.jsonl:6",
+        "c8",
         "c1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "record"),
+    [
+        ("messages", {"prompt_id": 7, "messages": CHATS[0]["messages"][:1]}),
+        ("taskmaster", {"conversation_id": " 7 ", "utterances": [{"text": "Hi.", "speaker": "USER"}]}),
+        ("self-dialogue", {"AssignmentId": "7", "Answer.sentence1": "Hi."}),
+        ("fields", {"about": {"id": "7"}, "said": ["Hi."]}),
+    ],
+)
+def test_a_dialogue_is_rejected_by_its_own_id_in_every_shape(tmp_path, shape, record):
+    path = tmp_path / "chats.jsonl"
+    path.write_text(lines(record))
+    fields = Fields("said", id_field="about.id") if shape == "fields" else None
+    assert "only one speaker speaks (7)" in message([path], tmp_path / "out", shape=shape, fields=fields)
 
 
 def test_ids_that_cannot_be_written_are_rejected_by_their_place(tmp_path):
