@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from duologue.errors import UserError, explained
-from duologue.formats.card import CARD, Card, read_card
+from duologue.formats.card import CARD, Card, mending, read_card
 from duologue.formats.rejects import REJECTS, Reject, read_rejects
 from duologue.formats.shards import Sample, read_shard
 
@@ -171,5 +171,5 @@ def rejects_of(artefact: Artefact) -> list[Reject]:
         raise UserError(
             f"the rejects cannot be read ({error})",
             where=artefact.directory / REJECTS,
-            hint="Delete the directory and make it again",
+            hint=mending(artefact.directory),
         ) from error

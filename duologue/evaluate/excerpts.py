@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import soundfile as sf
 
-from duologue.errors import UserError
 from duologue.evaluate.artefacts import Artefact
 from duologue.evaluate.duplex import said_in, speech_of
 from duologue.evaluate.statistics import liveliest
-from duologue.formats.shards import read_shard
+from duologue.formats.shards import damaged, read_shard
 from duologue.formats.units import UnitSample
 
 SECONDS = 10.0
@@ -131,12 +130,10 @@ def with_audio(piece: Excerpt, artefact: Artefact, shard: str, key: str) -> Exce
             file.seek(min(round(piece.start_s * file.samplerate), file.frames))
             audio = file.read(round(piece.seconds * file.samplerate), dtype="float32", always_2d=True).T
             if audio.shape[0] != 2:
-                raise UserError("the audio has not two channels", where=path, hint="Make the set again")
+                raise damaged(path, f"the audio of {key} has not two channels")
             return replace(piece, audio=audio, sample_rate=file.samplerate)
     except sf.LibsndfileError as error:
-        raise UserError(
-            f"the audio of {key} cannot be read ({error})", where=path, hint="Delete the directory and make it again"
-        ) from error
+        raise damaged(path, f"the audio of {key} cannot be read ({error})") from error
 
 
 def runs_of(units: np.ndarray) -> Iterator[tuple[int, int, int]]:

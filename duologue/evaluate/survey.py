@@ -14,6 +14,7 @@ from duologue.evaluate.duplex import NOTHING, has_sums, said_in
 from duologue.evaluate.excerpts import SECONDS, Excerpt, excerpt, with_audio
 from duologue.evaluate.statistics import token_rates
 from duologue.formats.sequences import SequenceSet, packed_sequence
+from duologue.formats.shards import damaged
 from duologue.formats.sync import frames_per_chunk
 from duologue.formats.turntaking import added, events
 from duologue.formats.units import unit_sample
@@ -48,11 +49,7 @@ def _rate(artefact: Artefact) -> int:
 
 
 def _damaged(artefact: Artefact, shard: str, error: ValueError) -> UserError:
-    return UserError(
-        f"a sample is damaged ({error})",
-        where=artefact.directory / shard,
-        hint="Run `duologue verify` on the directory, then make it again",
-    )
+    return damaged(artefact.directory / shard, f"a sample cannot be read ({error})")
 
 
 def survey_units(artefact: Artefact, chunk_ms: int, excerpts: int) -> UnitSurvey:

@@ -109,14 +109,12 @@ def read_card(directory: Path, *kinds: Kind) -> Card:
             )
         card = Card(**content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"the card is damaged ({error})", where=path, hint="Delete the directory and make it again"
-        ) from error
+        raise UserError(f"the card is damaged ({error})", where=path, hint=mending(directory)) from error
     if card.fingerprint != recorded:
         raise UserError(
             f"the card was changed by hand: it says {recorded[:12]}, its content gives {card.fingerprint[:12]}",
             where=path,
-            hint="Delete the directory and make it again",
+            hint=mending(directory),
         )
     if kinds and card.kind not in kinds:
         wanted = " or ".join(kinds)
@@ -126,6 +124,13 @@ def read_card(directory: Path, *kinds: Kind) -> Card:
             hint="Check the order of the steps: manifest, then synthesize or tokenize, then mix, then train",
         )
     return card
+
+
+def mending(directory: Path) -> str:
+    """Return the hint for an artefact with a damaged file: where there are sidecars, the rest of it can be kept."""
+    if any(directory.glob("*-[0-9]*.json")):
+        return f"Run `duologue verify {directory} --repair`: it makes again what is damaged, and only that"
+    return "Delete the directory and make it again"
 
 
 def is_finished(directory: Path, fingerprint: str, leftovers: Sequence[str] = ()) -> bool:

@@ -17,7 +17,17 @@ import orjson
 from duologue.errors import UserError, explained
 from duologue.formats.card import Card, read_card
 from duologue.formats.fingerprint import canonical_json, sha256_file
-from duologue.formats.shards import Content, Sample, Window, npy_array, npy_bytes, opened, read_shard, samples_from
+from duologue.formats.shards import (
+    Content,
+    Sample,
+    Window,
+    damaged,
+    npy_array,
+    npy_bytes,
+    opened,
+    read_shard,
+    samples_from,
+)
 from duologue.formats.vocabulary import Vocabulary
 
 VOCABULARY = "vocabulary"
@@ -175,10 +185,8 @@ class SequenceSet:
         with explained(path, "reading"):
             found = sha256_file(path)
         if found != expected["sha256"]:
-            raise UserError(
-                f"the shard is damaged: its sha256 is {found[:12]}, the card says {expected['sha256'][:12]}",
-                where=self.place / path.name,
-                hint="Copy it again from where it was made, or delete the directory and make it again",
+            raise damaged(
+                self.place / path.name, f"its sha256 is {found[:12]}, the card says {expected['sha256'][:12]}"
             )
         self._offsets.setdefault(shard, [0])
         self._trusted.add(shard)
@@ -207,11 +215,8 @@ class SequenceSet:
         return offsets
 
     def _miscounted(self, shard: int, found: int) -> UserError:
-        return UserError(
-            f"the shard has {found} sequences, its card says {self.card.shards[shard]['samples']}",
-            where=self.place / self.card.shards[shard]["name"],
-            hint="Run `duologue verify` on the directory, then make it again",
-        )
+        entry = self.card.shards[shard]
+        return damaged(self.place / entry["name"], f"it has {found} sequences, the card says {entry['samples']}")
 
     def _path_of(self, shard: int) -> Path:
         return self.directory / self.card.shards[shard]["name"]

@@ -151,7 +151,7 @@ def damaged(path: Path | str, what: str) -> UserError:
     return UserError(
         f"the shard is damaged: {what}",
         where=path,
-        hint="Run `duologue verify --repair` on its directory, then the command that made it again",
+        hint="Run `duologue verify --repair` on its directory: it makes again what is damaged, and only that",
     )
 
 

@@ -18,7 +18,7 @@ from duologue.formats.locks import locked
 from duologue.formats.places import read_all
 from duologue.formats.publish import write_bytes
 from duologue.formats.rejects import Reject
-from duologue.formats.shards import Sample, read_shard
+from duologue.formats.shards import Sample, damaged, read_shard
 from duologue.formats.units import UnitSample, unit_sample
 from duologue.formats.vocabulary import Vocabulary
 from duologue.pipelines.mix_settings import MixSettings
@@ -93,11 +93,7 @@ def read_sample(sample: Sample, path: Path, *, sentences: bool = True) -> UnitSa
     try:
         return unit_sample(sample.members, turns=False, sentences=sentences)
     except ValueError as error:
-        raise UserError(
-            f"sample {sample.key} is damaged: {error}",
-            where=path,
-            hint="Run `duologue verify` on the unit set, then make it again",
-        ) from error
+        raise damaged(path, f"sample {sample.key}: {error}") from error
 
 
 def write_as_tokens(

@@ -16,7 +16,7 @@ from duologue.formats.card import Card, read_card
 from duologue.formats.parquet import open_parquet
 from duologue.formats.rejects import REJECTS, read_rejects
 from duologue.formats.sequences import packed_sequence
-from duologue.formats.shards import key_of, read_shard
+from duologue.formats.shards import damaged, key_of, read_shard
 from duologue.formats.units import unit_sample
 from duologue.manifests.schema import Manifest, Recording
 from duologue.pipelines.ancestry import Neighbours
@@ -130,7 +130,7 @@ def _samples(directory: Path, card: Card, identifier: str) -> Iterator[dict[str,
             try:
                 dialogue = unit_sample(sample.members)
             except ValueError as error:
-                raise _damaged(path, error) from error
+                raise damaged(path, f"sample {sample.key}: {error}") from error
             yield {
                 "shard": shard,
                 "key": sample.key,
@@ -158,7 +158,7 @@ def _documents(directory: Path, card: Card, identifier: str) -> Iterator[dict[st
             try:
                 documents = packed_sequence(sample.members).documents
             except ValueError as error:
-                raise _damaged(path, error) from error
+                raise damaged(path, f"sample {sample.key}: {error}") from error
             for document in documents:
                 if document.id == identifier:
                     epoch = min(int(document.progress * epochs), epochs - 1)

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -95,6 +96,15 @@ def edited(directory, **changes) -> None:
 def test_card_with_an_unknown_field_is_damaged(tmp_path):
     edited(tmp_path, colour="blue")
     assert "damaged" in refusal(tmp_path)
+
+
+def test_damaged_card_beside_sidecars_asks_for_a_repair(tmp_path):
+    edited(tmp_path, colour="blue")
+    with pytest.raises(UserError, match="Delete the directory and make it again"):
+        read_card(tmp_path)
+    (tmp_path / "units-00000.json").touch()
+    with pytest.raises(UserError, match=re.escape(f"`duologue verify {tmp_path} --repair`")):
+        read_card(tmp_path)
 
 
 def test_card_of_a_newer_format_asks_for_a_newer_duologue(tmp_path):

@@ -105,7 +105,7 @@ def test_missing_or_truncated_shard_is_named_when_it_is_needed(directory):
 
 def test_shard_with_fewer_sequences_than_its_card_says_is_refused(directory):
     (directory / "train-00000.tar").write_bytes((directory / "train-00001.tar").read_bytes())
-    with pytest.raises(UserError, match="has 1 sequences, its card says 3"):
+    with pytest.raises(UserError, match="has 1 sequences, the card says 3"):
         SequenceSet(directory)[0]
 
 
@@ -134,7 +134,7 @@ def test_shard_that_was_cut_since_its_checksum_was_compared_is_noticed(directory
     sequences.check(0)
     (directory / "train-00000.tar").write_bytes((directory / "train-00001.tar").read_bytes())
     assert sequences[0].tokens[0] == 3
-    with pytest.raises(UserError, match="has 1 sequences, its card says 3"):
+    with pytest.raises(UserError, match="has 1 sequences, the card says 3"):
         sequences[2]
 
 
