@@ -36,6 +36,12 @@ def test_refusals_of_the_system_are_explained(number, what):
     assert isinstance(caught.value.__cause__, OSError)
 
 
+def test_hint_where_permission_is_missing_fits_reading_and_writing():
+    for doing in ("reading", "writing"):
+        with pytest.raises(UserError, match="Change its permissions, or choose another path"), explained("x", doing):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+
 def test_file_that_the_system_names_is_the_one_that_is_told():
     with pytest.raises(UserError, match=r"writing \(deep/file\)"), explained("out"):
         raise OSError(errno.ENOSPC, "full", "deep/file")

@@ -14,8 +14,9 @@ import numpy as np
 import soundfile
 import soxr
 
+from duologue.errors import explained
 from duologue.formats.headerless import SHORTEN, coding_of, read_stream
-from duologue.formats.places import is_remote, seekable
+from duologue.formats.places import is_file, is_remote, seekable
 from duologue.formats.rejects import Unusable
 from duologue.formats.sphere import is_sphere, read_header, wav_of
 
@@ -57,6 +58,7 @@ def probe(path: Path, raw_rate: int | None = None) -> AudioInfo:
     Raises:
         Unusable: `missing_file`, `empty_file`, `empty` (no samples), `no_rate` (neither the file nor `raw_rate` says
             it), or `undecodable` (no audio format that can be read, or the file is shorter than its header says).
+        UserError: the system refuses to read the file.
     """
     _check_there(path)
     if _is_sphere(path):
@@ -231,15 +233,17 @@ def flac_bytes(audio: np.ndarray, rate: int) -> bytes:
 
 
 def _check_there(path: Path) -> None:
-    if not path.is_file():
+    if not is_file(path):
         raise Unusable("missing_file", f"there is no file {path.name}")
     if path.stat().st_size == 0:
         raise Unusable("empty_file", f"{path.name} has no bytes")
 
 
 def _is_sphere(path: Path) -> bool:
+    # What the system refuses is no fault of the recording's: it stops the run, and a rerun reads the file.
     try:
-        return is_sphere(path)
+        with explained(path, "reading"):
+            return is_sphere(path)
     except OSError as error:
         raise Unusable("undecodable", f"{path.name} cannot be opened: {error.strerror}") from error
 

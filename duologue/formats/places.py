@@ -7,6 +7,7 @@ question to it costs a round trip.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -95,8 +96,10 @@ def is_file(path: Path) -> bool:
     """Say whether there is a file: also where the name is longer than any file's may be, and there is none."""
     try:
         return path.is_file()
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def entries(directory: Path) -> list[Path]:

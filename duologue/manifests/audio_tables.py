@@ -106,8 +106,6 @@ def calls_of_table(
             yield _call(row, root, transcripts, raw_rate)
         except Unusable as error:
             yield Reject(row.id, "manifest", error.reason, error.message)
-        except OSError as error:
-            yield Reject(row.id, "manifest", "missing_file", f"the audio cannot be opened: {error.strerror}")
 
 
 def _call(row: Listed, root: Path, transcripts: Path | None, raw_rate: int | None) -> Call:

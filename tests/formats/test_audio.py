@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from duologue.errors import UserError
 from duologue.formats import audio
 from duologue.formats.rejects import Unusable
 
@@ -113,6 +116,17 @@ def test_what_cannot_be_used_is_told_apart(tmp_path):
         samples[17, 1] = value
         soundfile.write(tmp_path / "nan.wav", samples, 8000, subtype="FLOAT")
         assert reason(audio.read, tmp_path / "nan.wav") == "nan_audio"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_what_the_system_refuses_to_read_stops_the_run(tmp_path, monkeypatch, number):
+    def refuse(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    path = write(tmp_path / "call.wav", samples=800)
+    monkeypatch.setattr(audio, "is_sphere", refuse)
+    with pytest.raises(UserError, match=rf"while reading \({path}\)"):
+        audio.probe(path)
 
 
 def test_damaged_sphere_headers_are_unusable(tmp_path):

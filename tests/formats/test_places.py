@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import time
 from pathlib import Path
 
@@ -53,6 +54,15 @@ def test_a_path_stays_a_path_and_a_url_becomes_one_with_the_same_interface(tmp_p
 def test_a_url_that_cannot_be_reached_here_is_said_with_what_it_needs(url):
     with pytest.raises(UserError, match=r"no access to such a URL .*pip install"):
         place(url)
+
+
+def test_a_file_that_may_not_be_looked_at_is_not_taken_for_none(tmp_path, monkeypatch):
+    def refuse(path, **_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(PermissionError):
+        is_file(tmp_path / "a.wav")
 
 
 def test_a_url_is_refused_where_only_a_file_system_will_do():
