@@ -291,6 +291,21 @@ class Manifest:
                 hint="Run the command that made the manifest again, into another --out",
             ) from error
 
+    def audio_root(self) -> Path:
+        """Return the root, for who is going to read the audio below it.
+
+        Raises:
+            UserError: it is not there: the audio has moved, or was not mounted.
+        """
+        root = self.root
+        if not root.is_dir():
+            raise UserError(
+                "the directory of the audio is not there",
+                where=root,
+                hint=f"Mount it; or, if the audio has moved, write its new place into {self.directory / ROOT}",
+            )
+        return root
+
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
         """Yield rows `start` to `stop - 1`, reading only the row groups they stand in.
 

@@ -76,7 +76,7 @@ def export_lhotse(manifest: Path, out: Path) -> dict[str, Any]:
             where=manifest,
             hint="Export a manifest made by `duologue manifest fisher`, `candor` or `stereo`",
         )
-    root = recordings.root
+    root = recordings.audio_root()
     names = [_file_name(kind, split) for kind in _KINDS for split in NAMES]
     export = Export("lhotse", out, recordings.card, names, {"root": str(root)})
     finished = export.begin()

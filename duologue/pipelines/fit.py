@@ -35,8 +35,9 @@ class _Recordings:
 
     def __iter__(self) -> Iterator[Iterator[np.ndarray]]:
         """Yield the blocks of each, which end early where the rest cannot be used."""
+        root = self.manifest.audio_root()
         chosen = (row for row in self._watched() if row.split == "train")
-        takes = (Take(row, self.manifest.root, SAMPLE_RATE) for row in chosen)
+        takes = (Take(row, root, SAMPLE_RATE) for row in chosen)
         reading: Iterator[tuple[Take, Iterator[np.ndarray]]] = ahead(takes, threads())
         for take, blocks in reading:
             yield self._noted(take.recording, blocks)

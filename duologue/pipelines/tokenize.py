@@ -90,7 +90,7 @@ class Tokenize:
 
     def _takes(self, partition: Partition, rate: int) -> Iterator[Take]:
         manifest = Manifest(self.manifest)
-        root = manifest.root
+        root = manifest.audio_root()
         for row in manifest.rows(partition.start, partition.stop):
             assert isinstance(row, Recording)
             yield Take(row, root, rate, keep_audio=self.keep_audio, check=self.thresholds is not None)

@@ -179,7 +179,8 @@ def test_an_export_of_audio_at_another_place_is_another_export(made: Path, tmp_p
     moved.mkdir()
     for name, data in contents(made / "manifest").items():
         (moved / name).write_bytes(data)
-    (moved / "root.json").write_text(json.dumps({"root": str(made / "audio" / "elsewhere")}))
+    (tmp_path / "elsewhere").mkdir()
+    (moved / "root.json").write_text(json.dumps({"root": str(tmp_path / "elsewhere")}))
     with pytest.raises(UserError, match="made of other inputs"):
         export_lhotse(moved, made / "out")
 

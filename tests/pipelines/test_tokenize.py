@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from duologue.formats.shards import read_shard
 from duologue.formats.units import UnitSample, unit_sample
 from duologue.manifests.stereo import write_recordings
 from duologue.pipelines import tokenize as module
+from duologue.pipelines.export_lhotse import export_lhotse
+from duologue.pipelines.fit import fit_tokenizer
 from duologue.pipelines.tokenize import tokenize
 from duologue.pipelines.units import RunOptions
 from duologue.tokenize.tokenizer import load_tokenizer
@@ -83,12 +87,27 @@ def test_inputs_that_are_mended_after_too_many_rejects_are_used(tmp_path: Path) 
         write_sound(audio / f"call{number}.wav", 0.5)
     write_recordings([str(audio)], tmp_path / "manifest")
     audio.rename(away)
+    audio.mkdir()
     with pytest.raises(UserError, match=r"3 of 3 inputs were rejected \(3 missing_file\)"):
         tokenize(tmp_path / "manifest", tmp_path / "units")
     away.rename(audio)
     tokenize(tmp_path / "manifest", tmp_path / "units")
     assert len(samples(tmp_path / "units")) == 3
     assert read_rejects(tmp_path / "units") == []
+
+
+def test_audio_that_has_moved_is_said_with_the_file_to_change(recordings: Path, tmp_path: Path) -> None:
+    manifest = Path(shutil.copytree(recordings, tmp_path / "manifest"))
+    root = (manifest / "root.json").read_bytes()
+    (manifest / "root.json").write_text(json.dumps({"root": str(tmp_path / "old")}))
+    with pytest.raises(UserError) as caught:
+        tokenize(manifest, tmp_path / "out")
+    assert str(tmp_path / "old") in str(caught.value) and str(manifest / "root.json") in str(caught.value)
+    for command in (fit_tokenizer, export_lhotse):
+        with pytest.raises(UserError, match="the directory of the audio is not there"):
+            command(manifest, tmp_path / command.__name__)
+    (manifest / "root.json").write_bytes(root)
+    tokenize(manifest, tmp_path / "out")
 
 
 def test_a_runner_that_beam_does_not_know_is_refused(recordings: Path, tmp_path: Path) -> None:
