@@ -107,9 +107,10 @@ def status(
 
     Example: duologue status units/chats
     """
+    from duologue.formats.card import RUN
     from duologue.pipelines.status import status as artefact_status
 
-    if (directory / "run.json").is_file():
+    if (directory / RUN).is_file():
         from duologue.pipelines.ancestry import Neighbours
         from duologue.train.status import data_of, run_status
 

@@ -12,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from duologue.errors import UserError, explained
-from duologue.formats.card import CARD, Card, mending, read_card
+from duologue.formats.card import CARD, RUN, Card, mending, read_card
 from duologue.formats.rejects import REJECTS, Reject, read_rejects
 from duologue.formats.shards import Sample, read_shard
 
-RUN = "run.json"
 METRICS = "metrics.jsonl"
 VALID = "valid.jsonl"
 _KINDS = ("dialogues", "recordings", "units", "sequences")

@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
 from duologue.errors import UserError, explained
-from duologue.evaluate.artefacts import RUN, Run, collect, column
+from duologue.evaluate.artefacts import Run, collect, column
 from duologue.evaluate.drawing import DASHES, SERIES, drawing
 from duologue.evaluate.statistics import thinned
 from duologue.evaluate.templates import template
+from duologue.formats.card import RUN
 from duologue.formats.publish import write_bytes
 
 _WIDTH, _HEIGHT = 10.6, 9.4

@@ -12,10 +12,15 @@ from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint
 from duologue.formats.places import entries
 from duologue.formats.publish import make_directory, refuse_foreign, sweep, write_bytes
+from duologue.formats.temporary import TEMPORARY
 
 Kind = Literal["dialogues", "recordings", "units", "sequences"]
 FORMAT_VERSION = 1
 CARD = "dataset.json"
+RUN = "run.json"
+"""What makes a directory a training run."""
+_SIDECARS = "*-[0-9]*.json"
+_PARTS = ("*-[0-9]*.tar", "*-[0-9]*.parquet", _SIDECARS, f"{TEMPORARY}*")
 
 
 @dataclass(frozen=True)
@@ -91,11 +96,7 @@ def read_card(directory: Path, *kinds: Kind) -> Card:
     if not directory.is_dir():
         raise UserError("there is no such directory", where=directory, hint="Check the path")
     if not path.exists():
-        raise UserError(
-            f"the directory has no {CARD}: it is unfinished, or not an artefact of Duologue",
-            where=directory,
-            hint="Run the command that makes it again: it goes on from where it stopped",
-        )
+        raise _without_card(directory)
     try:
         with explained(path, "reading"):
             content = json.loads(path.read_bytes())
@@ -126,9 +127,29 @@ def read_card(directory: Path, *kinds: Kind) -> Card:
     return card
 
 
+def _without_card(directory: Path) -> UserError:
+    if (directory / RUN).exists():
+        return UserError(
+            "this is a training run; an artefact is needed here",
+            where=directory,
+            hint="Runs are what `duologue status`, `report` and `curve` look at",
+        )
+    if any(path for pattern in _PARTS for path in directory.glob(pattern)):
+        return UserError(
+            f"the directory has no {CARD}: it is unfinished",
+            where=directory,
+            hint="Run the command that makes it again: it goes on from where it stopped",
+        )
+    return UserError(
+        f"there is no artefact of Duologue in this directory: no {CARD}, and no part of an unfinished one",
+        where=directory,
+        hint="Name the directory of one; a corpus is listed first: `duologue manifest --help`",
+    )
+
+
 def mending(directory: Path) -> str:
     """Return the hint for an artefact with a damaged file: where there are sidecars, the rest of it can be kept."""
-    if any(directory.glob("*-[0-9]*.json")):
+    if any(directory.glob(_SIDECARS)):
         return f"Run `duologue verify {directory} --repair`: it makes again what is damaged, and only that"
     return "Delete the directory and make it again"
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from duologue.errors import UserError
-from duologue.formats.card import CARD, read_card
+from duologue.formats.card import CARD, RUN, read_card
 from duologue.formats.locks import state_of
 from duologue.formats.parquet import open_parquet
 from duologue.formats.places import at_hand
@@ -150,7 +150,7 @@ def _before_commits(directory: Path) -> dict[str, Any]:
     if state == "running":
         return {"kind": None, "state": state, "done": 0, "inputs": None, "shards": 0}
     raise UserError(
-        f"nothing of Duologue is in this directory: no {CARD}, no sidecars of a run, no run.json of a training",
+        f"nothing of Duologue is in this directory: no {CARD}, no sidecars of a run, no {RUN} of a training",
         where=directory,
         hint="Name the --out of a command. A run that was stopped before its first shard leaves nothing to count",
     )
