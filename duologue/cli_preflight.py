@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from duologue.cli_synth import settings_of
 from duologue.errors import UserError
 
 # Everything behind the command's name is the command's own.
@@ -55,16 +56,18 @@ def preflight(
 
 def _units(name: str, options: dict[str, Any], readers: int, gpus: int | None) -> dict[str, Any]:
     from duologue.pipelines.preflight import UnitsPlan, before_units
+    from duologue.tokenize.thresholds import Thresholds
 
     if gpus is None:
         import torch
 
         gpus = torch.cuda.device_count()
-    manifest = options["manifest"]
     spoken = name == "synthesize"
+    if options.get("checks"):
+        Thresholds.parse(options["threshold"] or [])
     plan = UnitsPlan(
         name,
-        manifest,
+        options["manifest"],
         options["out"],
         options["tokenizer"],
         options["rows_per_shard"],
@@ -80,14 +83,17 @@ def _units(name: str, options: dict[str, Any], readers: int, gpus: int | None) -
 
 
 def _voices(options: dict[str, Any]) -> tuple[str, ...]:
-    """Return the voices that may speak, as far as no model has to be loaded to know them."""
-    from duologue.synth.engines import ENGINES, EngineChoice, load_engine
-    from duologue.synth.voices import ESPEAK_VOICES, named_voices
+    """Check the settings, and return the voices that may speak, as far as no model has to be loaded for either."""
+    from duologue.pipelines.synthesize import settled
+    from duologue.synth.engines import ENGINES, load_engine
+    from duologue.synth.voices import named_voices
 
-    if options["engine"] not in ENGINES:
-        load_engine(EngineChoice(options["engine"]))  # Raises what the command would.
-    named = [name.strip() for name in options["voices"].split(",")] if options["voices"] else []
-    return named_voices(tuple(ESPEAK_VOICES), named) if options["engine"] == "espeak" else tuple(named)
+    settings, _ = settled(settings_of(options), options["overlap_model"])
+    choice = settings.engine
+    if choice.name in ENGINES and choice.name != "espeak" and choice.model is not None:
+        return choice.voices
+    with load_engine(choice) as engine:
+        return named_voices(engine.voices, choice.voices)
 
 
 def _mix(options: dict[str, Any], readers: int) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +25,7 @@ from duologue.cli_options import (
 from duologue.errors import UserError
 
 if TYPE_CHECKING:
+    from duologue.pipelines.synthesize import Settings
     from duologue.synth.engines import EngineChoice
 
 EngineName = Annotated[str, typer.Option("--engine", help="Speech engine: espeak, coqui or bark.")]
@@ -32,8 +34,10 @@ ModelConfig = Annotated[str | None, typer.Option(help="The model's configuration
 ModelLicence = Annotated[
     str | None, typer.Option("--licence", help="Of the model (SPDX), where its files do not say.")
 ]
-SpeechPrecision = Annotated[str, typer.Option("--precision", help="Of the model: float32, bfloat16 or float16.")]
-Batch = Annotated[int | None, typer.Option(help="Sentences that the model speaks at once.")]
+SpeechPrecision = Annotated[
+    Literal["float32", "bfloat16", "float16"], typer.Option("--precision", help="Of the model's computation.")
+]
+Batch = Annotated[int | None, typer.Option(min=1, help="Sentences that the model speaks at once.")]
 
 
 def synthesize(
@@ -79,20 +83,10 @@ def synthesize(
     """
     from duologue.pipelines.estimate import estimate as estimated
     from duologue.pipelines.measures import Measures
-    from duologue.pipelines.synthesize import Settings
     from duologue.pipelines.synthesize import synthesize as run
     from duologue.pipelines.units import RunOptions
-    from duologue.synth.shape import NATURAL, Shape
 
-    if gaps is not None and overlap_model is not None:
-        raise UserError("--gaps and --overlap-model both say when speakers begin", hint="Leave one of them out")
-    settings = Settings(
-        engine=_choice(engine, model, model_config, licence, precision, batch, voices),
-        tokenizer=tokenizer,
-        seed=seed,
-        shape=NATURAL if gaps is None else Shape.parse(gaps),
-        keep_audio=keep_audio,
-    )
+    settings = settings_of(context.params)
     if estimate:
         about = estimated(manifest, settings, overlap_model=overlap_model, dialogues=sample)
         print(json.dumps(about) if as_json else "\n".join(_estimate_lines(manifest, about)))
@@ -108,6 +102,28 @@ def synthesize(
         options=RunOptions(workers, context.obj, max_rejects, Measures(metrics, out)),
     )
     print_card(card, out, as_json)
+
+
+def settings_of(options: Mapping[str, Any]) -> Settings:
+    """Return the settings that the options of `synthesize`, by the names of its parameters, make.
+
+    Raises:
+        UserError: one of them is no setting, or two contradict each other.
+    """
+    from duologue.pipelines.synthesize import Settings
+    from duologue.synth.shape import NATURAL, Shape
+
+    gaps = options["gaps"]
+    if gaps is not None and options["overlap_model"] is not None:
+        raise UserError("--gaps and --overlap-model both say when speakers begin", hint="Leave one of them out")
+    named = ("engine", "model", "model_config", "licence", "precision", "batch", "voices")
+    return Settings(
+        engine=_choice(*(options[name] for name in named)),
+        tokenizer=options["tokenizer"],
+        seed=options["seed"],
+        shape=NATURAL if gaps is None else Shape.parse(gaps),
+        keep_audio=options["keep_audio"],
+    )
 
 
 def voices(

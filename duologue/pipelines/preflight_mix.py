@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from duologue.formats.shards import stored_bytes
 from duologue.pipelines.census import Census, take_census
-from duologue.pipelines.mix_settings import BYTES, MixSettings, check_ranges
+from duologue.pipelines.mix_settings import BYTES, MixSettings, check, check_ranges
 from duologue.pipelines.reckoning import (
     ASSUMED,
     FEW,
@@ -28,7 +29,7 @@ def before_mix(settings: MixSettings, out: Path | None, workers: int, readers: i
     """Say what a mix will be. Its sources may be manifests: of the unit sets that they will become.
 
     Args:
-        settings: of the mix; `check` need not have seen them.
+        settings: of the mix; checked here, what depends on the units by those sources that are unit sets.
         out: where the sequence set will be.
         workers: processes.
         readers: processes that will read its shards at once.
@@ -42,6 +43,10 @@ def before_mix(settings: MixSettings, out: Path | None, workers: int, readers: i
     """
     check_ranges(settings)
     censuses = [take_census(source.directory) for source in settings.sources]
+    # What depends on the units can be checked where there are some.
+    made = [s for s, census in zip(settings.sources, censuses, strict=True) if census.kind == "units"]
+    if made:
+        check(replace(settings, sources=tuple(made)))
     parts = [census.of(settings.split) for census in censuses]
     times = [source.weight * settings.epochs for source in settings.sources]
     seconds = sum(part.seconds * count for part, count in zip(parts, times, strict=True))
