@@ -9,11 +9,8 @@ from pathlib import Path
 
 from duologue.formats.card import read_card
 from duologue.manifests.schema import Dialogue, Manifest
+from duologue.pipelines.reckoning import ASSUMED
 from duologue.synth.voices import choose_voices
-
-CHARACTERS_PER_S = 15.2
-"""Of text, for a second of two-channel speech: espeak's ten voices with natural gaps, on three English corpora (14.7,
-15.2 and 15.4)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Census:
 
 
 def take_census(directory: Path, voices: Sequence[str] = (), seed: int = 0) -> Census:
-    """Count what is in a manifest or a unit set. Text is taken to be spoken at `CHARACTERS_PER_S`.
+    """Count what is in a manifest or a unit set. Text is spoken at the assumed `characters_per_s`.
 
     Args:
         directory: the artefact.
@@ -67,14 +64,14 @@ def take_census(directory: Path, voices: Sequence[str] = (), seed: int = 0) -> C
     """
     card = read_card(directory, "dialogues", "recordings", "units")
     if card.kind == "units":
-        characters = round(float(card.totals["seconds"]) * CHARACTERS_PER_S)
+        characters = round(float(card.totals["seconds"]) * ASSUMED["characters_per_s"])
         return Census("units", {"": Part(card.totals["samples"], card.totals["seconds"], characters)})
     splits: dict[str, Part] = {}
     spoken: Counter[str] = Counter({voice: 0 for voice in voices})
     for row in Manifest(directory).rows():
         characters = sum(len(turn.text) for turn in row.turns)
         if isinstance(row, Dialogue):
-            seconds = characters / CHARACTERS_PER_S
+            seconds = characters / ASSUMED["characters_per_s"]
             if voices:
                 spoken.update(choose_voices(voices, seed, row.id))
         else:

@@ -87,6 +87,8 @@ def before_units(plan: UnitsPlan, readers: int) -> dict[str, Any]:
     hours = whole.seconds / 3600
     parts = -(-whole.dialogues // plan.rows_per_shard)
     used = {"units_bytes_per_hour", "units_bytes_per_dialogue", "units_per_s", "tags_per_chunk", "process_bytes"}
+    if census.kind == "dialogues":
+        used.add("characters_per_s")
     disk = {
         "units": hours * ASSUMED["units_bytes_per_hour"]
         + whole.dialogues * ASSUMED["units_bytes_per_dialogue"]

@@ -53,8 +53,12 @@ def before_mix(settings: MixSettings, out: Path | None, workers: int, readers: i
     characters = sum(part.characters * count for part, count in zip(parts, times, strict=True))
     visits = sum(part.dialogues * count for part, count in zip(parts, times, strict=True))
     used = {"units_per_s", "padding_share", "mix_process_bytes", "mix_bytes_per_visit", "mix_bytes_per_piece"}
+    # Manifests of dialogues have no seconds yet, and unit sets tell no characters, which only stage 1 asks for.
+    kinds = {census.kind for census in censuses}
+    if "dialogues" in kinds or ("units" in kinds and not settings.synchronous):
+        used.add("characters_per_s")
     if settings.synchronous:
-        used |= {"tags_per_chunk"}
+        used.add("tags_per_chunk")
         tokens = seconds * tokens_per_s(settings.chunk_ms)
     else:
         per_character = 1.0

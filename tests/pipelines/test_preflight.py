@@ -8,11 +8,12 @@ import pytest
 from duologue.errors import UserError
 from duologue.formats.units import Turn
 from duologue.manifests.schema import AudioChannel, Dialogue, DialogueTurn, Recording, write_manifest
-from duologue.pipelines.census import CHARACTERS_PER_S, take_census
+from duologue.pipelines.census import take_census
 from duologue.pipelines.mix import plan_mix
 from duologue.pipelines.mix_settings import MixSettings, UnitSource
 from duologue.pipelines.preflight import UnitsPlan, before_units
 from duologue.pipelines.preflight_mix import before_mix
+from duologue.pipelines.reckoning import ASSUMED
 from duologue.pipelines.synthesize import Settings, synthesize
 from duologue.synth.voices import ESPEAK_VOICES, choose_voices
 from tests.evaluate.making import dialogue, unit_set
@@ -65,7 +66,7 @@ def said(about: dict[str, object], words: str) -> bool:
 
 def test_dialogues_are_counted_by_split_and_voice(chats: Path) -> None:
     about = before_units(plan(chats), readers=8)
-    hours = 100 * sum(map(len, SAID)) / CHARACTERS_PER_S / 3600
+    hours = 100 * sum(map(len, SAID)) / ASSUMED["characters_per_s"] / 3600
     assert (about["inputs"], about["partitions"], about["shards"]) == (100, 10, 10)
     assert about["hours"] == pytest.approx(hours, abs=1e-3)
     assert [part["dialogues"] for part in about["splits"].values()] == [3, 90, 7]
@@ -88,6 +89,22 @@ def test_what_is_reckoned_comes_near_what_is_made(tmp_path: Path) -> None:
         assert (reckoned["inputs"], reckoned["visits"]) == (exact["inputs"], exact["visits"])
         assert reckoned["tokens"] == pytest.approx(exact["tokens"], rel=0.25)
         assert reckoned["sequences"] == pytest.approx(exact["sequences"], rel=0.25)
+
+
+def test_what_text_is_reckoned_with_is_among_what_is_assumed(chats: Path, calls: Path, tmp_path: Path) -> None:
+    def assumes(stage: int, source: Path) -> bool:
+        return (
+            "characters_per_s"
+            in before_mix(MixSettings(stage=stage, sources=(UnitSource(source, 1.0),)), None, 1, 1)["assumed"]
+        )
+
+    unit_set(tmp_path / "units", [dialogue(number, 4.0) for number in range(6)])
+    assert before_units(plan(chats), 8)["assumed"]["characters_per_s"] == 15.2
+    assert (
+        "characters_per_s" not in before_units(plan(calls, command="tokenize", engine=None, voices=()), 8)["assumed"]
+    )
+    assert assumes(2, chats) and assumes(1, tmp_path / "units")
+    assert not assumes(2, tmp_path / "units") and not assumes(1, calls)
 
 
 def test_recordings_are_counted_by_their_durations(calls: Path) -> None:
