@@ -6,13 +6,14 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from duologue.cli_options import AsJson, Place, place
+from duologue.errors import UserError
 
 if TYPE_CHECKING:
     from duologue.pipelines.repair import Repair
@@ -49,7 +50,7 @@ def verify(
     if repair:
         from duologue.pipelines.repair import repair as take_back
 
-        done = take_back(directory, parents or ())
+        done = take_back(directory, _existing(parents))
         if not as_json:
             print("\n".join(_repaired(directory, done)), flush=True)
         code = _made_again(done, as_json) if done.known else None
@@ -60,6 +61,8 @@ def verify(
         if code:
             raise typer.Exit(code)
         problems = list(done.problems)
+    elif parents:
+        raise UserError("a set is verified by itself", where="--parents", hint="Leave it out, or add --repair")
     else:
         from duologue.pipelines.verify import verify as run
 
@@ -70,6 +73,13 @@ def verify(
             print("\n".join(problems) if problems else f"{directory}: all is well")
     if problems:
         raise typer.Exit(1)
+
+
+def _existing(parents: Sequence[Path] | None) -> Sequence[Path]:
+    for directory in parents or ():
+        if not directory.is_dir():
+            raise UserError("there is no such directory", where=directory, hint="Correct --parents")
+    return parents or ()
 
 
 def _made_again(done: Repair, quiet: bool) -> int:
@@ -182,7 +192,7 @@ def why(
     """
     from duologue.pipelines.why import why as run
 
-    found = run(directory, identifier, parents or ())
+    found = run(directory, identifier, _existing(parents))
     print(json.dumps(found) if as_json else "\n".join(_chain(found)))
 
 
