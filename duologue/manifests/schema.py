@@ -216,7 +216,9 @@ def write_manifest(
             if whole
             else "the sources hold no inputs",
             where=directory,
-            hint="Check the sources and the shape; `--help` lists the shapes and shows examples",
+            hint="Check the sources and the shape; `--help` lists the shapes and shows examples"
+            if kind == "dialogues"
+            else "Check the sources",
         )
     write_rejects(directory, rejects)
     if root is not None:

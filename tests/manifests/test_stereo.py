@@ -228,6 +228,9 @@ def test_sources_that_are_none_are_named(tmp_path):
         write_recordings([str(tmp_path / "bare")], tmp_path / "out")
     with pytest.raises(UserError, match="no source was named"):
         write_recordings([], tmp_path / "out")
+    write(tmp_path / "mono.wav")
+    with pytest.raises(UserError, match=r"none of the 1 inputs .* Check the sources$"):
+        write_recordings([str(tmp_path / "mono.wav")], tmp_path / "out")
 
 
 def test_bundled_call_is_a_recording_with_both_sides_active(tmp_path):
