@@ -162,6 +162,8 @@ WRONG: list[tuple[str, list[str]]] = [
     ("mix {lab}/spoken --stage 2 --chunk-ms 170 --out {out}", ["170 ms is not a whole number of frames"]),
     ("mix {lab}/spoken --stage 1 --curriculum steep --out {out}", ["'steep'", "linear"]),
     ("mix {lab}/spoken:0 --stage 2 --out {out}", ["the weight 0"]),
+    ("mix {lab}/spoken:abc --stage 2 --out {out}", ["the weight 'abc' is no number", "DIR:2"]),
+    ("mix {lab}/none:abc --stage 2 --out {out}", ["no such directory", "none:abc"]),
     ("mix {lab}/spoken --stage 2 --out {lab}/stage1", ["holds sequences made from other inputs or settings"]),
     ("train --recipe none --data {lab}/stage1 --out {out}", ["no recipe none", "demo-stage1"]),
     ("train --recipe {lab}/cut.json --data {lab}/stage1 --out {out}", ["not TOML"]),

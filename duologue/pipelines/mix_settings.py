@@ -41,6 +41,9 @@ class UnitSource:
         try:
             number = float(weight)
         except ValueError:
+            # Not the colon of a URL.
+            if not weight.startswith("//") and place(directory).is_dir():
+                raise UserError(f"the weight {weight!r} is no number", where=text, hint="Write DIR:2") from None
             return cls(place(text), 1.0)
         if not (0 < number < math.inf):
             raise UserError(f"the weight {weight} is not a positive number", where=text, hint="Write DIR:2")
