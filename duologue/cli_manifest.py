@@ -54,7 +54,7 @@ def manifest_dialogues(
 @app.command("stereo")
 def manifest_stereo(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SRC...", help="Audio files, directories of them, or one table.")
+        list[str], typer.Argument(metavar="SRC...", help="Audio files, directories of them, or tables.")
     ],
     out: Out,
     transcripts: Annotated[
@@ -75,7 +75,7 @@ def manifest_stereo(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List two-channel calls: stereo files, one file per speaker, or what a table names.
+    """List two-channel calls: stereo files, one file per speaker, or what tables name.
 
     Example: duologue manifest stereo calls/ --licence CC-BY-4.0 --out manifests/calls
     """

@@ -55,8 +55,9 @@ def _flush() -> None:
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done; 1 `verify` found something wrong, or nobody reads the output any more; 2 a mistake or a limit
-    that the user can act on (one message, no traceback); 130 interrupted by Ctrl-C.
+    Exit codes: 0 done; 1 what was looked at (`verify`, `tokenizer check`, `run-info`) is not as it should be, or
+    nobody reads the output any more; 2 a mistake or a limit that the user can act on (one message, no traceback);
+    130 interrupted by Ctrl-C.
     """
     arguments, flags = sys.argv[1:], []
     if "--" in arguments:
