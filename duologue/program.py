@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -15,6 +15,9 @@ import typer
 
 from duologue.cli import app
 from duologue.errors import UserError, explained
+
+# The commands that Beam's flags behind `--` go to.
+_ON_BEAM = ("synthesize", "tokenize", "mix", "preflight", "run-info")
 
 
 @contextmanager
@@ -41,6 +44,15 @@ def _usage_error(error: typer.TyperException) -> UserError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "duologue"
     return UserError(error.format_message().rstrip("."), hint=f"See `{command} --help`")
+
+
+def _check_flags(arguments: Sequence[str], flags: Sequence[str]) -> None:
+    if flags and arguments[:1] and arguments[0] not in _ON_BEAM:
+        raise UserError(
+            f"behind `--` stand Beam's flags, and `{arguments[0]}` does not run on it",
+            where=" ".join(flags),
+            hint=f"Leave them out: {', '.join(_ON_BEAM)} take them",
+        )
 
 
 def _flush() -> None:
@@ -74,6 +86,7 @@ def main() -> None:
     code, message = 0, ""
     with _interrupts() as interrupts:
         try:
+            _check_flags(arguments, flags)
             # For what no command explains itself.
             with explained("", "reading or writing"):
                 code = app(args=arguments or ["--help"], prog_name="duologue", obj=flags, standalone_mode=False)

@@ -187,6 +187,8 @@ WRONG: list[tuple[str, list[str]]] = [
     ("inspect {lab}/spoken --sample 8", ["no sample 8", "0 to 7"]),
     ("inspect {lab}", ["no artefact of Duologue", "Name the directory of one"]),
     ("verify {lab}/chats.jsonl", ["this is a file"]),
+    ("verify {lab}/spoken -- --runner=FlinkRunner", ["--runner=FlinkRunner", "does not run on it"]),
+    ("manifest dialogues {lab}/chats.jsonl --out {out} -- --runner=FlinkRunner", ["does not run on it"]),
     ("verify {lab}/spoken --parents {lab}/dialogues", ["--parents", "--repair"]),
     ("verify {lab}/spoken --repair --parents {lab}/none", ["no such directory", "none", "--parents"]),
     ("why {lab}/spoken chat-1 --parents {lab}/none", ["no such directory", "none", "--parents"]),
