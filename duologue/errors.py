@@ -56,8 +56,8 @@ _DISK = {
         "Raise the limit on file size (`ulimit -f`), or choose another file system",
     ),
     errno.EDQUOT: ("the disk quota is used up", "Free some space and run the same command again"),
-    errno.EACCES: ("permission denied", "Change its permissions, or choose another path"),
-    errno.EPERM: ("permission denied", "Change its permissions, or choose another path"),
+    errno.EACCES: ("permission denied", "Choose a directory you may write to, or change its permissions"),
+    errno.EPERM: ("permission denied", "Choose a directory you may write to, or change its permissions"),
     errno.EROFS: ("the file system is read-only", "Choose a directory you may write to"),
     errno.EEXIST: ("a file stands where a directory is needed", "Choose another path"),
     errno.ENOTDIR: ("a part of the path is a file, not a directory", "Choose another path"),
@@ -99,6 +99,8 @@ def explained(path: str | Path, doing: str = "writing") -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK:
             what, hint = _DISK[error.errno]
+            if isinstance(error, PermissionError) and doing != "writing":
+                hint = "Change its permissions, or choose another path"
             raise UserError(f"{what} while {doing}", where=error.filename or path, hint=hint) from error
         if isinstance(error, FileNotFoundError) or not (_is_of_store(error) or _is_of_store(error.__cause__)):
             raise

@@ -36,9 +36,9 @@ def test_refusals_of_the_system_are_explained(number, what):
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_hint_where_permission_is_missing_fits_reading_and_writing():
-    for doing in ("reading", "writing"):
-        with pytest.raises(UserError, match="Change its permissions, or choose another path"), explained("x", doing):
+def test_hint_where_permission_is_missing_is_of_what_was_done():
+    for doing, hint in (("reading", "Change its permissions"), ("writing", "Choose a directory you may write to")):
+        with pytest.raises(UserError, match=hint), explained("x", doing):
             raise PermissionError(errno.EACCES, "Permission denied")
 
 
