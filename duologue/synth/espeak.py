@@ -66,13 +66,17 @@ class _Child:
             raise
         self.version = version.decode()
 
-    def send(self, request: bytes) -> None:
-        """Ask for an utterance without waiting for it."""
+    def send(self, request: bytes) -> bool:
+        """Ask for an utterance without waiting for it; return whether the child was there to be asked.
+
+        What it answered before it was gone can still be received.
+        """
         try:
             self._requests.write(REQUEST.pack(len(request)) + request)
             self._requests.flush()
         except OSError:
-            raise _Broken("engine_crash") from None
+            return False
+        return True
 
     def receive(self) -> tuple[int, bytes]:
         """Return status and content of the oldest request that has not been answered."""
@@ -168,7 +172,8 @@ class EspeakEngine(Engine):
                     self._child = _Child(self._timeout)
                 # The next requests lie ready, so the child works while its last reply is resampled.
                 while sent < len(requests) and (sent == current or ahead + len(requests[sent]) <= _AHEAD_BYTES):
-                    self._child.send(requests[sent])
+                    if not self._child.send(requests[sent]):
+                        break
                     ahead += len(requests[sent])
                     sent += 1
                 status, content = self._child.receive()

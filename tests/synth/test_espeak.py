@@ -14,7 +14,7 @@ from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
 from duologue.synth import espeak
 from duologue.synth.engine import SAMPLE_RATE, Speech, Utterance
-from duologue.synth.espeak import EspeakEngine
+from duologue.synth.espeak import EspeakEngine, _Child
 
 TEXTS = ("Hello, how are you doing today?", "Yes.", "No way! The weather is nice, isn't it?")
 
@@ -150,6 +150,22 @@ def test_a_sentence_that_crashes_the_library_costs_itself_alone(monkeypatch, tmp
         )
     reasons = [result.reason if isinstance(result, Unusable) else None for result in results]
     assert reasons == [None, "engine_crash", None, "engine_crash", None]
+
+
+def test_what_was_spoken_before_a_crash_is_heard_however_late_the_next_was_asked_for(monkeypatch, tmp_path):
+    sabotage(monkeypatch, tmp_path, "os.kill(os.getppid(), 9)")
+    send = _Child.send
+
+    def late(child, request):
+        # By now the child has come to the end of all that it was asked for.
+        time.sleep(0.15)
+        return send(child, request)
+
+    with EspeakEngine() as engine:
+        monkeypatch.setattr(_Child, "send", late)
+        results = engine.synthesize([Utterance(text, "us-man", 0) for text in ("One.", "poison", "Two.")])
+    reasons = [result.reason if isinstance(result, Unusable) else None for result in results]
+    assert reasons == [None, "engine_crash", None]
 
 
 @pytest.mark.parametrize("action", ["signal.pause()", "os.kill(os.getppid(), signal.SIGSTOP)"])
