@@ -255,7 +255,7 @@ def test_a_run_that_is_writing_is_not_disturbed(copy: Callable[[str], Path]) -> 
 
 def test_other_directories_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text(json.dumps({"a": 1}))
-    with pytest.raises(UserError, match="not an artefact"):
+    with pytest.raises(UserError, match="no artefact of Duologue"):
         repair(tmp_path)
     with pytest.raises(UserError, match="no such directory"):
         repair(tmp_path / "nowhere")
