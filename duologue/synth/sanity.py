@@ -1,6 +1,6 @@
 """Whether what an engine made of a sentence can be that sentence: its length, its pauses, its level, no loops.
 
-The bounds lie well outside what espeak-ng does with 9,103 real sentences, its ten voices taking turns, and reject
+The bounds lie well outside what espeak-ng does with real sentences, its ten voices taking turns, and reject
 what is plainly wrong alone: docs/synthesis.md has the numbers.
 """
 

@@ -113,5 +113,5 @@ def read_rows(data: SequenceSet, indices: range, memory: Batch | None = None) ->
         raise UserError(
             f"one of the sequences {indices[0]} to {indices[-1]} is damaged: {error}",
             where=data.place,
-            hint="Run `duologue verify` on the directory, then make it again with `duologue mix`",
+            hint="Run `duologue verify --repair` on the directory: it makes again what is damaged, and only that",
         ) from error

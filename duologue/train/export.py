@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from duologue.errors import UserError, explained
+from duologue.formats.card import RUN
 from duologue.formats.publish import make_directory, refuse_foreign, sync_directory, sync_file
 from duologue.formats.temporary import temporary_name
 from duologue.formats.vocabulary import Vocabulary
 from duologue.progress import say
 from duologue.train.checkpoint import TRAINER, checkpoints, load_checkpoint_model, read_trainer
-from duologue.train.run import RUN
 from duologue.train.saving import safetensors_explained
 
 _TRAINED = "duologue.json"

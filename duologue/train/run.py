@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from duologue.errors import UserError, explained
+from duologue.formats.card import RUN
 from duologue.formats.fingerprint import fingerprint
 from duologue.formats.locks import locked
 from duologue.formats.publish import make_directory, refuse_foreign, write_bytes
 from duologue.train.checkpoint import sweep_checkpoints
 from duologue.train.recipe import ModelPath, Recipe
 
-RUN = "run.json"
 _FORMAT = 1
 # What a run may do otherwise when it goes on, on other machines for example: results do not depend on it.
 _FREE = (
