@@ -9,8 +9,9 @@ READY := $(VENV)/ready
 demo: $(READY)
 	$(BIN)/duologue demo --out duologue-demo
 
+# Three at once, also on two cores: tests wait for processes and disks for a third of their time.
 test: $(READY)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 # fairseq's own HuBERT beside ours; pip builds fairseq once, in a few minutes, and keeps the wheel.
 parity: $(READY)
