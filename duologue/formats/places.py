@@ -61,8 +61,8 @@ def place(text: str | Path) -> Path:
         raise UserError(
             f"there is no access to such a URL ({reason_of(error)})",
             where=text,
-            hint="s3:// needs `pip install '.[s3]'` in the checkout, gs:// `'.[gcs]'`, hdfs:// `'.[hdfs]'`, and a "
-            "server with its port in the URL, or HADOOP_CONF_DIR",
+            hint="s3:// needs `pip install 'duologue[s3]'`, gs:// `'duologue[gcs]'`, hdfs:// `'duologue[hdfs]'`, and "
+            "a server with its port in the URL, or HADOOP_CONF_DIR",
         ) from error
     return cast(Path, path)
 
