@@ -25,6 +25,15 @@ def _weights(run: Path) -> list[bytes]:
     return [(last / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
 
 
+@pytest.fixture
+def killed_run(stage2_run: Path, tmp_path: Path) -> Path:
+    """A run of 20 steps that goes on from its 16th."""
+    run = tmp_path / "run"
+    shutil.copytree(stage2_run, run)
+    shutil.rmtree(checkpoints(run)[-1])
+    return run
+
+
 def test_a_run_killed_again_and_again_is_the_unbroken_run_to_the_bit(
     stage2_set: Path, stage2_run: Path, tmp_path: Path
 ) -> None:
@@ -41,45 +50,36 @@ def test_a_run_killed_again_and_again_is_the_unbroken_run_to_the_bit(
 
 
 def test_lines_behind_the_last_checkpoint_are_written_once(
-    stage2_set: Path, stage2_run: Path, tmp_path: Path
+    stage2_set: Path, stage2_run: Path, killed_run: Path
 ) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(stage2_run, run)
-    shutil.rmtree(checkpoints(run)[-1])
-    with (run / "metrics.jsonl").open("ab") as file:
+    with (killed_run / "metrics.jsonl").open("ab") as file:
         file.write(b'{"step": 21, "los')
-    train(recipe(), stage2_set, run)
-    assert _exact(run) == _exact(stage2_run)
+    train(recipe(), stage2_set, killed_run)
+    assert _exact(killed_run) == _exact(stage2_run)
 
 
 def test_a_run_goes_on_behind_lines_that_a_power_cut_spoilt(
-    stage2_set: Path, stage2_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stage2_set: Path, stage2_run: Path, killed_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(stage2_run, run)
-    shutil.rmtree(checkpoints(run)[-1])
-    lines = (run / "metrics.jsonl").read_bytes().split(b"\n")
+    lines = (killed_run / "metrics.jsonl").read_bytes().split(b"\n")
     # Behind the 16th step, which a checkpoint vouches for.
     lines[17] = bytes(len(lines[17]))
-    (run / "metrics.jsonl").write_bytes(b"\n".join(lines))
-    train(recipe(), stage2_set, run)
-    assert _exact(run) == _exact(stage2_run)
+    (killed_run / "metrics.jsonl").write_bytes(b"\n".join(lines))
+    train(recipe(), stage2_set, killed_run)
+    assert _exact(killed_run) == _exact(stage2_run)
     assert "lacks" not in capsys.readouterr().err
 
 
 def test_a_run_whose_lines_are_lost_goes_on_and_says_so(
-    stage2_set: Path, stage2_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stage2_set: Path, stage2_run: Path, killed_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(stage2_run, run)
-    shutil.rmtree(checkpoints(run)[-1])
-    lines = (run / "metrics.jsonl").read_bytes().split(b"\n")
+    lines = (killed_run / "metrics.jsonl").read_bytes().split(b"\n")
     lines[4], lines[6] = b"{", b"[]"
-    (run / "metrics.jsonl").write_bytes(b"\n".join(lines))
-    (run / "valid.jsonl").write_bytes(b'{"step": 4}\n\0\n')
-    train(recipe(), stage2_set, run)
-    assert [line["step"] for line in read_metrics(run)] == [*range(1, 5), 6, *range(8, 21)]
-    assert [line["step"] for line in read_metrics(run, "valid.jsonl")] == [4]
+    (killed_run / "metrics.jsonl").write_bytes(b"\n".join(lines))
+    (killed_run / "valid.jsonl").write_bytes(b'{"step": 4}\n\0\n')
+    train(recipe(), stage2_set, killed_run)
+    assert [line["step"] for line in read_metrics(killed_run)] == [*range(1, 5), 6, *range(8, 21)]
+    assert [line["step"] for line in read_metrics(killed_run, "valid.jsonl")] == [4]
     said = capsys.readouterr().err
     assert "metrics.jsonl lacks the lines of 2 of the 16 steps" in said
     assert "valid.jsonl that cannot be read are left out: 1" in said
