@@ -236,6 +236,10 @@ def report(
         "report.html"
     ),
     tokenizer: TokenizerName = "embedded",
+    excerpts: Annotated[
+        int | None,
+        typer.Option(min=0, help="Dialogues to show and play, of all unit sets together; at most 4 if not given."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one offline HTML page about artefacts and runs: token rates, curves, timelines, players, rejects.
@@ -245,5 +249,5 @@ def report(
     from duologue.evaluate.report import write_report
     from duologue.tokenize.tokenizer import directory_of
 
-    path = write_report(directories, out, tokenizer=directory_of(tokenizer))
+    path = write_report(directories, out, directory_of(tokenizer), excerpts)
     print(json.dumps({"out": str(path)}) if as_json else f"{path}: open it in a browser")

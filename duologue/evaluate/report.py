@@ -25,7 +25,9 @@ _CHUNK_MS = 160
 _EXAMPLES = 3
 
 
-def write_report(directories: Sequence[Path], out: Path, tokenizer: Path | None = None) -> Path:
+def write_report(
+    directories: Sequence[Path], out: Path, tokenizer: Path | None = None, excerpts: int | None = None
+) -> Path:
     """Write the report on artefacts and training runs.
 
     The same directories give the same bytes, in whatever order they are named and wherever they lie.
@@ -35,6 +37,7 @@ def write_report(directories: Sequence[Path], out: Path, tokenizer: Path | None 
         out: the HTML file.
         tokenizer: directory of the tokenizer whose vocoder makes units audible; None for a report without
             resynthesis.
+        excerpts: of dialogues, as for `survey_sets`.
 
     Returns:
         `out`.
@@ -48,7 +51,7 @@ def write_report(directories: Sequence[Path], out: Path, tokenizer: Path | None 
     names |= {run.about["fingerprint"]: run.name for run in runs}
     sound = Sound(tokenizer)
     chunk_ms = _chunk_ms(artefacts)
-    surveys = survey_sets([artefact for artefact in artefacts if artefact.card.kind == "units"], chunk_ms)
+    surveys = survey_sets([artefact for artefact in artefacts if artefact.card.kind == "units"], chunk_ms, excerpts)
     sequences = [artefact for artefact in artefacts if artefact.card.kind == "sequences"]
     page = template("report.html.jinja").render(
         things=_things(artefacts, runs, names),

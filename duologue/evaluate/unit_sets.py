@@ -35,19 +35,21 @@ class SurveyedSet:
     survey: UnitSurvey
 
 
-def survey_sets(sets: Sequence[Artefact], chunk_ms: int) -> list[SurveyedSet]:
-    """Read unit sets, or parts of big ones; the first ones with excerpts.
+def survey_sets(sets: Sequence[Artefact], chunk_ms: int, excerpts: int | None = None) -> list[SurveyedSet]:
+    """Read unit sets, or parts of big ones.
 
     Args:
         sets: the unit sets.
         chunk_ms: chunk of the synchronous stream whose tokens are counted, in milliseconds.
+        excerpts: of all sets together, the first ones having one more where they do not come out even; None: two of
+            each, four at most.
 
     Raises:
         UserError: a set is damaged.
     """
-    each = min(_EXCERPTS_PER_SET, max(1, _EXCERPTS // max(len(sets), 1)))
+    count = min(_EXCERPTS, _EXCERPTS_PER_SET * len(sets)) if excerpts is None else excerpts
     return [
-        SurveyedSet(artefact, survey_units(artefact, chunk_ms, each if number < _EXCERPTS else 0))
+        SurveyedSet(artefact, survey_units(artefact, chunk_ms, -(-(count - number) // len(sets))))
         for number, artefact in enumerate(sets)
     ]
 

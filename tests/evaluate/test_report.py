@@ -13,8 +13,10 @@ import soundfile as sf
 
 from duologue.errors import UserError
 from duologue.evaluate import report
+from duologue.evaluate.artefacts import collect
 from duologue.evaluate.excerpts import SECONDS
 from duologue.evaluate.report import write_report
+from duologue.evaluate.unit_sets import survey_sets
 from duologue.formats.rejects import Reject
 from duologue.tokenize.fit import fit
 from duologue.tokenize.tokenizer import load_tokenizer
@@ -189,7 +191,7 @@ def test_sets_stand_side_by_side_and_each_says_what_it_was_measured_on(tmp_path:
     unit_set(tmp_path / "calls", samples, audio=False, checks=checks)
     unit_set(tmp_path / "noise", [replace(samples[0], sentences=(), turns=())], audio=False)
     sets = [tmp_path / name for name in ("chats", "calls", "noise")]
-    page = write_report(sets, tmp_path / "report.html").read_text("utf-8")
+    page = write_report(sets, tmp_path / "report.html", excerpts=3).read_text("utf-8")
     text = _words(page)
     assert "measured on voice activity transcript recordings 2 2" in text
     assert "channel 0 talks 14.3 % 42.9 % channel 1 talks 17.9 % 42.9 %" in text
@@ -212,6 +214,28 @@ def test_more_sets_than_one_figure_can_show_are_drawn_in_several(tmp_path: Path)
     labels = re.findall(r'aria-label="(Histograms of floor-transfer offsets: [^"]+)"', page)
     assert [re.findall(r"set\d", label) for label in labels] == [["set0", "set1"], ["set2", "set3", "set4"]]
     assert page.count('aria-label="Histograms of deduplicated') == 2
+
+
+@pytest.mark.parametrize(
+    ("sets", "asked", "shown"),
+    [
+        (1, None, [2]),
+        (2, None, [2, 2]),
+        (3, None, [2, 1, 1]),
+        (5, None, [1, 1, 1, 1, 0]),
+        (3, 5, [2, 2, 1]),
+        (2, 0, [0, 0]),
+    ],
+)
+def test_dialogues_are_shared_out_among_the_sets(tmp_path: Path, sets: int, asked: int | None, shown: list[int]):
+    directories = [tmp_path / f"set{number}" for number in range(sets)]
+    for directory in directories:
+        unit_set(directory, [dialogue(number) for number in range(3)], audio=False)
+    page = write_report(directories, tmp_path / "report.html", excerpts=asked).read_text("utf-8")
+    players = re.findall(r'<div class="player".*?(?=<div class="player"|</section>)', page, re.DOTALL)
+    assert len(players) == sum(shown)
+    artefacts, _ = collect(directories)
+    assert [len(one.survey.excerpts) for one in survey_sets(artefacts, 160, asked)] == shown
 
 
 def test_a_page_without_players_has_no_script(road, tmp_path: Path):
