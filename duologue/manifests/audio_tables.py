@@ -171,11 +171,9 @@ def _listed(value: Any, directory: Path) -> Listed:
 
 
 def _label(record: Record) -> str:
-    # What a reject is called: by the row's id, where it has one that can be printed.
     row = record.value if isinstance(record.value, Mapping) else {}
     id = next((entry for name, entry in row.items() if str(name).strip().lower() == "id"), None)
-    text = "" if id is None else str(id).strip()
-    return text if text and text.isprintable() else record.place
+    return record.called("" if id is None else str(id).strip())
 
 
 def _value(entry: Any, name: str) -> str:

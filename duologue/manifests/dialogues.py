@@ -127,10 +127,9 @@ def _dialogues(source: Source, shape: str | None, fields: Fields | None) -> Iter
 
 def _label(record: Record, shape: str, layout: Layout | None) -> str:
     try:
-        id = own_id(record.value, shape, layout, record.key)
+        return record.called(own_id(record.value, shape, layout, record.key))
     except Unusable:
-        id = ""
-    return id if id and id.isprintable() else record.place
+        return record.place
 
 
 def _is_dialogue(content: Mapping[str, Any], shape: str | None, fields: Fields | None, layout: Layout | None) -> bool:

@@ -40,6 +40,10 @@ class Record:
     value: Any
     key: str | None = None
 
+    def called(self, id: str) -> str:
+        """Return what a reject of it is called: by its own id, if that can be printed and is not empty."""
+        return id if id and id.isprintable() else self.place
+
 
 def kind_of(path: Path) -> str:
     """Return the suffix that decides how a file is read, without ".gz"."""
