@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from duologue.errors import UserError
+from duologue.formats.card import mending
 from duologue.formats.sequences import PackedSequence, SequenceSet
 
 IGNORED = -100
@@ -113,5 +114,5 @@ def read_rows(data: SequenceSet, indices: range, memory: Batch | None = None) ->
         raise UserError(
             f"one of the sequences {indices[0]} to {indices[-1]} is damaged: {error}",
             where=data.place,
-            hint="Run `duologue verify --repair` on the directory: it makes again what is damaged, and only that",
+            hint=mending(data.place),
         ) from error
