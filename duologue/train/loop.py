@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.optim import Optimizer
 
-from duologue.errors import UserError
+from duologue.errors import UserError, is_out_of_memory, reason_of
 from duologue.formats.sequences import SequenceSet, describe
 from duologue.progress import say
 from duologue.train.boards import BoardName
@@ -80,9 +79,11 @@ def train(
         else:
             try:
                 _run(recipe, start, out, boards, world)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 raise UserError(
-                    f"the memory of the GPU does not suffice ({str(error).splitlines()[0]})",
+                    f"the memory of the GPU does not suffice ({reason_of(error)})",
                     where=recipe.name,
                     hint="Lower micro_batch, set activation_checkpointing, or use more GPUs; the run goes on from "
                     "its last checkpoint",

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from duologue.errors import UserError
 from duologue.formats.temporary import temporary_name
+from duologue.train import loop
 from duologue.train.checkpoint import checkpoints
 from duologue.train.loop import train
 from duologue.train.metrics import read_metrics
@@ -219,3 +220,27 @@ def test_a_shard_with_a_changed_byte_stops_the_run_before_it_is_read(stage2_set:
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["checkpoint-000004"]
     shutil.copy(stage2_set / shard.name, shard)
     assert train(recipe(), data, tmp_path / "run")["step"] == 20
+
+
+@pytest.mark.parametrize("said", ["CUDA out of memory. Tried to allocate 2 GiB", "GET was unable to find an engine"])
+def test_a_memory_that_does_not_suffice_is_the_users_to_mend(
+    stage2_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError(f"{said}\nmore")
+
+    monkeypatch.setattr(loop, "_run", full)
+    with pytest.raises(UserError, match="memory of the GPU does not suffice") as caught:
+        train(recipe(), stage2_set, tmp_path)
+    assert f"({said})" in str(caught.value)
+
+
+def test_another_error_of_torch_is_not_taken_for_it(
+    stage2_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: object) -> None:
+        raise RuntimeError("misaligned address")
+
+    monkeypatch.setattr(loop, "_run", wrong)
+    with pytest.raises(RuntimeError, match="misaligned address"):
+        train(recipe(), stage2_set, tmp_path)
