@@ -23,10 +23,12 @@ from duologue.tokenize.cutting import Cutter, Stretch
 from duologue.tokenize.devices import own_device
 from duologue.tokenize.hubert import Hubert
 from duologue.tokenize.quantizer import Quantizer, quantizer_of, without_blanks
-from duologue.tokenize.tokenizer import MODEL, QUANTIZER
-from duologue.tokenize.windows import WINDOW_S, joined, units_of
+from duologue.tokenize.tokenizer import MODEL, QUANTIZER, check_way
+from duologue.tokenize.windows import POLICY, WINDOW_S, joined, units_of
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# What the code, and not a model, decides of an identity.
+WAY = {"resampler": "soxr HQ", "window": POLICY}
 # Batches that are under way on a GPU while the next ones are cut.
 _UNDER_WAY = 2
 
@@ -119,7 +121,8 @@ class HubertTokenizer:
             window_s: another length of a window than the tokenizer's own, for comparisons.
 
         Raises:
-            UserError: a file is missing, damaged, or not the one that `tokenizer.json` names.
+            UserError: a file is missing, damaged, or not the one that `tokenizer.json` names, or the units would not
+                be those of its identity.
         """
         where = torch.device(own_device() if device is None else device)
         try:
@@ -138,6 +141,7 @@ class HubertTokenizer:
             quantizer = quantizer_of(identity["quantizer"], tensors[QUANTIZER], where)
             if (quantizer.units, quantizer.width) != (identity["vocabulary"], network.architecture.dim):
                 raise ValueError("the quantizer does not fit the model")
+            check_way(identity, {"rate": network.architecture.rate, "sample_rate": SAMPLE_RATE, **WAY}, directory)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"the tokenizer cannot be read ({error})", where=directory, hint="Import it again"

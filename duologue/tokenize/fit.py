@@ -17,11 +17,11 @@ from duologue.errors import UserError
 from duologue.formats import seeds
 from duologue.formats.publish import make_directory, write_bytes
 from duologue.tokenize.mfcc import (
-    BAND_HZ,
     DIMENSIONS,
     HOP,
     RATE,
     SAMPLE_RATE,
+    WAY,
     features,
     log_magnitudes,
     nearest,
@@ -135,9 +135,7 @@ def fit(
         "sample_rate": SAMPLE_RATE,
         "vocabulary": units,
         "quantizer_sha256": hashlib.sha256(quantizer).hexdigest(),
-        "band_hz": list(BAND_HZ),
-        "resampler": "soxr HQ",
-        "window": "25 ms every 10 ms, centred; four to a unit",
+        **WAY,
     }
     make_directory(directory)
     write_bytes(directory / QUANTIZER, quantizer)

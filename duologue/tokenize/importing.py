@@ -21,11 +21,10 @@ from duologue.formats.publish import write_bytes
 from duologue.tokenize.architecture import SAMPLE_RATE, Architecture
 from duologue.tokenize.checkpoints import read_checkpoint
 from duologue.tokenize.directory import make_ready
-from duologue.tokenize.encoder import PRECISIONS
+from duologue.tokenize.encoder import PRECISIONS, WAY
 from duologue.tokenize.quantizer_files import read_quantizer
 from duologue.tokenize.tokenizer import ABOUT, MODEL, QUANTIZER
 from duologue.tokenize.weights import native
-from duologue.tokenize.windows import POLICY
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
@@ -160,8 +159,7 @@ def write_tokenizer(
         "quantizer": dict(quantizer),
         "model_sha256": hashlib.sha256(network).hexdigest(),
         "quantizer_sha256": hashlib.sha256(quantized).hexdigest(),
-        "resampler": "soxr HQ",
-        "window": POLICY,
+        **WAY,
     }
     about: dict[str, Any] = {"kind": identity["kind"], "format": 1, "identity": identity}
     about["origin"] = {**model.origin, **(origin or {})}

@@ -21,7 +21,7 @@ from scipy.fft import dct
 from duologue.errors import UserError
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.rejects import Unusable
-from duologue.tokenize.tokenizer import QUANTIZER
+from duologue.tokenize.tokenizer import QUANTIZER, check_way
 
 SAMPLE_RATE = 16_000
 RATE = 25
@@ -31,6 +31,12 @@ DIMENSIONS = 39
 # The band of the telephone: wideband speech and telephone calls share their units, as they must where a model learns
 # turn-taking from calls after words from synthesis.
 BAND_HZ = (250.0, 3400.0)
+# What the code, and not a fit, decides of an identity.
+WAY = {
+    "band_hz": list(BAND_HZ),
+    "resampler": "soxr HQ",
+    "window": "25 ms every 10 ms, centred; four to a unit",
+}
 _WINDOW, _SHIFT, _FFT = 400, 160, 512
 # As in Kaldi.
 _PREEMPHASIS, _FILTERS, _CEPSTRA, _LIFTER, _LEAST_ENERGY = 0.97, 23, 13, 22, 2.0**-23
@@ -172,7 +178,8 @@ class MfccTokenizer:
         """Load the tokenizer that `tokenize.fit` wrote into `directory`, with its `tokenizer.json` read.
 
         Raises:
-            UserError: the quantizer is missing, damaged, or not the one that `tokenizer.json` names.
+            UserError: the quantizer is missing, damaged, or not the one that `tokenizer.json` names, or the units
+                would not be those of its identity.
         """
         path = directory / QUANTIZER
         try:
@@ -183,6 +190,7 @@ class MfccTokenizer:
             raise UserError(f"the quantizer cannot be read ({error})", where=path, hint="Make it again") from error
         if not matches or centroids.shape != (identity["vocabulary"], DIMENSIONS):
             raise UserError("the quantizer is not the one its tokenizer.json names", where=path, hint="Make it again")
+        check_way(identity, {"rate": RATE, "sample_rate": SAMPLE_RATE, **WAY}, directory)
         return cls(centroids, identity)
 
     def encode(self, recordings: Iterable[Iterable[np.ndarray]]) -> Iterator[np.ndarray | Unusable]:

@@ -102,6 +102,25 @@ def read_about(name: str | Path) -> dict[str, Any]:
     return about
 
 
+def check_way(identity: Mapping[str, Any], way: Mapping[str, Any], directory: Path) -> None:
+    """Refuse a tokenizer whose units would not be computed in the way that its identity says.
+
+    Args:
+        identity: of the tokenizer.
+        way: what the code decides of it: the clock, resampling, windows.
+        directory: of the tokenizer.
+
+    Raises:
+        UserError: the identity says something else: another Duologue made it, or it was edited.
+    """
+    if other := [name for name, value in way.items() if identity.get(name) != value]:
+        raise UserError(
+            f"its units would not be those of its identity: this Duologue has another {' and '.join(other)}",
+            where=directory / ABOUT,
+            hint="Make it again, or use it with the Duologue that made it",
+        )
+
+
 def _load_mfcc(directory: Path, about: Mapping[str, Any]) -> Tokenizer:
     from duologue.tokenize.mfcc import MfccTokenizer
 

@@ -216,6 +216,18 @@ def test_linear_quantizer_gives_the_units_of_its_network_and_no_blank(tmp_path, 
     assert units[: len(wanted)].tolist() == wanted
 
 
+def test_tokenizer_that_was_imported_for_other_windows_is_refused(tmp_path, made):
+    imported(made / "base", made, tmp_path / "out")
+    path = tmp_path / "out" / "tokenizer.json"
+    about = json.loads(path.read_text())
+    # As it was before positions saw beyond a window: the same identity would stand for other units.
+    del about["identity"]["window"]["positions"]
+    path.write_text(json.dumps(about))
+    with pytest.raises(UserError, match="another window") as caught:
+        load_tokenizer(tmp_path / "out")
+    assert caught.value.where == str(path)
+
+
 @pytest.mark.parametrize("layer", [0, -1, -7])
 def test_layers_are_counted_from_1(tmp_path, made, layer):
     error = refusal(made / "base", made, tmp_path / "out", layer=layer)

@@ -81,3 +81,17 @@ def test_quantizer_of_another_tokenizer_is_refused(directory):
     assert "not the one its tokenizer.json names" in refusal(directory)
     save_file({"weights": centroids}, directory / "quantizer.safetensors")
     assert "cannot be read" in refusal(directory)
+
+
+def edited(directory, **changes) -> None:
+    path = directory / "tokenizer.json"
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps({**about, "identity": {**about["identity"], **changes}}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("rate", 50), ("sample_rate", 8000), ("band_hz", [0.0, 8000.0]), ("window", "another")]
+)
+def test_tokenizer_that_was_made_for_another_way_of_computing_is_refused(directory, name, value):
+    edited(directory, **{name: value})
+    assert f"another {name}" in refusal(directory)
