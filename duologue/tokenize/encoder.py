@@ -131,17 +131,20 @@ class HubertTokenizer:
             for name, key in ((MODEL, "model_sha256"), (QUANTIZER, "quantizer_sha256")):
                 if sha256_file(directory / name) != identity[key]:
                     raise ValueError(f"{name} is not the one that its tokenizer.json names")
+            shape = Architecture.from_dict(identity["architecture"])
+            if {name: tuple(tensor.shape) for name, tensor in tensors[MODEL].items()} != shape.tensors():
+                raise ValueError("the weights are not those of its architecture")
             network = Hubert(
-                Architecture.from_dict(identity["architecture"]),
+                shape,
                 tensors[MODEL],
                 normalise=identity["normalise"],
                 dtype=PRECISIONS[precision or identity["precision"]],
                 device=where,
             )
             quantizer = quantizer_of(identity["quantizer"], tensors[QUANTIZER], where)
-            if (quantizer.units, quantizer.width) != (identity["vocabulary"], network.architecture.dim):
+            if (quantizer.units, quantizer.width) != (identity["vocabulary"], shape.dim):
                 raise ValueError("the quantizer does not fit the model")
-            check_way(identity, {"rate": network.architecture.rate, "sample_rate": SAMPLE_RATE, **WAY}, directory)
+            check_way(identity, {"rate": shape.rate, "sample_rate": SAMPLE_RATE, **WAY}, directory)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"the tokenizer cannot be read ({error})", where=directory, hint="Import it again"

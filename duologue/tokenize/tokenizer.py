@@ -83,6 +83,8 @@ def read_about(name: str | Path) -> dict[str, Any]:
         with explained(path, "reading"):
             about = json.loads(path.read_bytes())
         kind = about["kind"]
+        if not isinstance(kind, str):
+            raise ValueError("its kind is no text")
         if not all(type(about["identity"][name]) is int for name in ("rate", "sample_rate", "vocabulary")):
             raise ValueError("rate, sample_rate and vocabulary are whole numbers")
     except FileNotFoundError as error:
@@ -91,7 +93,7 @@ def read_about(name: str | Path) -> dict[str, Any]:
             where=directory,
             hint="Name a directory made by `duologue tokenizer import` or `fit`, or `embedded`",
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"the tokenizer is damaged ({error!r})", where=path, hint="Make it again") from error
     if kind not in _LOADERS:
         raise UserError(

@@ -228,6 +228,17 @@ def test_tokenizer_that_was_imported_for_other_windows_is_refused(tmp_path, made
     assert caught.value.where == str(path)
 
 
+@pytest.mark.parametrize(("name", "value"), [("conv_bias", True), ("feed", 65), ("layers", 1), ("positions", 8)])
+def test_weights_that_are_not_of_the_described_architecture_are_refused(tmp_path, made, name, value):
+    imported(made / "base", made, tmp_path / "out")
+    path = tmp_path / "out" / "tokenizer.json"
+    about = json.loads(path.read_text())
+    about["identity"]["architecture"][name] = value
+    path.write_text(json.dumps(about))
+    with pytest.raises(UserError, match="not those of its architecture"):
+        load_tokenizer(tmp_path / "out")
+
+
 @pytest.mark.parametrize("layer", [0, -1, -7])
 def test_layers_are_counted_from_1(tmp_path, made, layer):
     error = refusal(made / "base", made, tmp_path / "out", layer=layer)

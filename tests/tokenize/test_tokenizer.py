@@ -37,7 +37,7 @@ def test_directory_without_a_tokenizer_is_refused(tmp_path):
     assert "no tokenizer.json" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"{}", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"{}", b"\xff\xfe", b"[" * 100_000])
 def test_damaged_description_is_refused(directory, content):
     (directory / "tokenizer.json").write_bytes(content)
     assert "damaged" in refusal(directory)
@@ -51,6 +51,11 @@ def changed(directory, **changes) -> None:
 def test_tokenizer_of_another_kind_asks_for_a_newer_duologue(directory):
     changed(directory, kind="hubert-kmeans")
     assert "'hubert-kmeans'" in refusal(directory)
+
+
+def test_kind_that_is_no_text_is_refused(directory):
+    changed(directory, kind=[])
+    assert "damaged" in refusal(directory)
 
 
 NUMBERS = {"rate": 25, "sample_rate": 16_000, "vocabulary": 500}
