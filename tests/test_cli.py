@@ -107,7 +107,7 @@ WRONG: list[tuple[str, list[str]]] = [
     ("export lhotse {lab}/dialogues --out {out}", ["recordings"]),
     ("export lhotse {lab}/recordings --out {lab}/calls", ["another.wav"]),
     ("tokenizer fit {lab}/dialogues --out {out}", ["fitted on recordings"]),
-    ("tokenizer fit {lab}/recordings --units 1 --out {out}", ["--units is 2 or more"]),
+    ("tokenizer fit {lab}/recordings --units 1 --out {out}", ["--units is 2 to 32768"]),
     ("tokenizer fit {lab}/recordings --units 8 --out {lab}/tokenizer", ["holds a tokenizer already"]),
     ("synthesize {lab}/none --out {out}", ["no such directory", "none"]),
     ("synthesize {lab}/chats.jsonl --out {out}", ["this is a file", "duologue manifest"]),

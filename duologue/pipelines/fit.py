@@ -20,6 +20,7 @@ from duologue.tokenize.directory import make_ready
 from duologue.tokenize.fit import fit
 from duologue.tokenize.fit_hubert import fit_hubert
 from duologue.tokenize.importing import read_model
+from duologue.tokenize.tokenizer import MOST_UNITS
 
 # Longer recordings are looked at in pieces: the features of one are held whole.
 _PIECE_S = 600
@@ -92,9 +93,10 @@ def fit_tokenizer(
         UserError: an option is out of range, the manifest is of another kind, `out` holds something, or there is
             too little audio.
     """
-    if units < 2 or frames < 1 or not 0 <= seed < 2**32:
+    if not 2 <= units <= MOST_UNITS or frames < 1 or not 0 <= seed < 2**32:
         raise UserError(
-            "--units is 2 or more, --frames 1 or more, --seed between 0 and 4294967295", hint="Correct the option"
+            f"--units is 2 to {MOST_UNITS}, --frames 1 or more, --seed between 0 and 4294967295",
+            hint="Correct the option",
         )
     if (checkpoint is None) != (layer is None):
         raise UserError(

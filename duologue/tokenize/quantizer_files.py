@@ -15,6 +15,7 @@ import numpy as np
 from duologue.errors import UserError
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.foreign import foreign, mapped
+from duologue.tokenize.tokenizer import MOST_UNITS
 from duologue.tokenize.torch_files import State, is_torch_file, lazy, read_torch, state_of
 from duologue.tokenize.unpickle import Stream, Unpickler, array, attributes, mapping
 
@@ -30,8 +31,6 @@ _DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
 }
 # A k-means of 10,000 centroids with all that scikit-learn keeps of it is far smaller.
 _LARGEST = 2**30
-# Units are int16 everywhere.
-_MOST_UNITS = 2**15
 # torch.nn.LeakyReLU's own slope, which SpiritLM leaves as it is.
 _SLOPE = 0.01
 
@@ -85,11 +84,11 @@ def read_quantizer(path: Path) -> QuantizerFile:
         if not np.isfinite(tensor).all():
             raise UserError(f"{name} holds infinities or NaN", where=path, hint="Copy or download the file again")
     result = QuantizerFile(path.name, sha256_file(path), about, tensors)
-    if not 2 <= result.units <= _MOST_UNITS:
+    if not 2 <= result.units <= MOST_UNITS:
         raise UserError(
             f"a quantizer of {result.units} units cannot be used",
             where=path,
-            hint=f"Give one of 2 to {_MOST_UNITS} units",
+            hint=f"Give one of 2 to {MOST_UNITS} units",
         )
     return result
 

@@ -19,6 +19,8 @@ QUANTIZER = "quantizer.safetensors"
 MODEL = "model.safetensors"
 # Beside it where units can be made audible again: tensor `log_magnitude`, float `[vocabulary, 257]`.
 VOCODER = "vocoder.safetensors"
+# Units are int16 everywhere.
+MOST_UNITS = 2**15
 
 
 class Tokenizer(Protocol):

@@ -66,11 +66,13 @@ def test_recordings_of_other_splits_are_not_looked_at(tmp_path: Path, recordings
         fit_tokenizer(tmp_path / "manifest", tmp_path / "tokenizer", units=2)
 
 
-@pytest.mark.parametrize("settings", [{"units": 1}, {"units": 0}, {"frames": 0}, {"seed": -1}, {"seed": 2**32}])
+@pytest.mark.parametrize(
+    "settings", [{"units": 1}, {"units": 0}, {"units": 32_769}, {"frames": 0}, {"seed": -1}, {"seed": 2**32}]
+)
 def test_options_out_of_range_are_refused_before_anything_is_made(
     recordings: Path, tmp_path: Path, settings: dict[str, int]
 ) -> None:
-    with pytest.raises(UserError, match="--units is 2 or more"):
+    with pytest.raises(UserError, match="--units is 2 to 32768"):
         fit_tokenizer(recordings, tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
 
