@@ -158,7 +158,7 @@ def write_manifest(
     root: Path | None = None,
     totals: Mapping[str, Any] | None = None,
 ) -> Card:
-    """Write a manifest, unless the very same one is there already.
+    """Write a manifest, unless the very same one is there already. Then it is only told where its audio is now.
 
     A row whose id came before becomes a reject (`duplicate_id`), so ids are unique in the manifest; so does one
     whose id is empty or unprintable (`bad_id`). Inputs are rows and rejects of whole inputs; rejects of single
@@ -177,6 +177,7 @@ def write_manifest(
     """
     fingerprint = Card(kind, config).fingerprint
     if is_finished(directory, fingerprint, (f"{kind}-*.parquet", "rejects.parquet", ROOT)):
+        _write_root(directory, root)
         return read_card(directory)
     seen: set[bytes] = set()
     rejects: list[Reject] = []
@@ -221,8 +222,7 @@ def write_manifest(
             else "Check the sources",
         )
     write_rejects(directory, rejects)
-    if root is not None:
-        write_bytes(directory / ROOT, (json.dumps({"root": str(root.resolve())}) + "\n").encode())
+    _write_root(directory, root)
     rows = sum(shard["samples"] for shard in shards)
     card = Card(
         kind,
@@ -234,6 +234,15 @@ def write_manifest(
     )
     write_card(directory, card)
     return card
+
+
+def _write_root(directory: Path, root: Path | None) -> None:
+    if root is None:
+        return
+    path, data = directory / ROOT, (json.dumps({"root": str(root.resolve())}) + "\n").encode()
+    # A manifest that others read, and may not be written, is left alone where it says so already.
+    if not (path.is_file() and path.read_bytes() == data):
+        write_bytes(path, data)
 
 
 def _write_rows(directory: Path, kind: str, rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -290,7 +299,7 @@ class Manifest:
             raise UserError(
                 f"the file that says where the audio is cannot be read ({error})",
                 where=path,
-                hint="Run the command that made the manifest again, into another --out",
+                hint="Run the command that made the manifest again",
             ) from error
 
     def audio_root(self) -> Path:

@@ -28,6 +28,17 @@ def test_recordings_come_back_with_events_and_what_is_said_about_them(tmp_path):
     assert list(Manifest(tmp_path / "out").rows()) == rows
 
 
+def test_manifest_that_is_made_again_of_audio_that_moved_finds_it_there(tmp_path):
+    out = tmp_path / "out"
+    for place in ("old", "new"):
+        (tmp_path / place).mkdir()
+        card = write_manifest(out, "recordings", {}, lambda: [recording("a")], root=tmp_path / place)
+        assert Manifest(out).root == tmp_path / place
+    (out / "root.json").unlink()
+    assert write_manifest(out, "recordings", {}, lambda: [recording("a")], root=tmp_path / "new") == card
+    assert Manifest(out).root == tmp_path / "new"
+
+
 def test_what_is_said_about_a_recording_gives_the_same_bytes_in_any_order(tmp_path):
     for out, about in (("x", {"a": "1", "b": "2"}), ("y", {"b": "2", "a": "1"})):
         write_manifest(tmp_path / out, "recordings", {}, lambda about=about: [recording("a", **about)], root=tmp_path)
