@@ -7,7 +7,8 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from duologue.formats.rejects import Reject
 _LINES = {".jsonl", ".ndjson"}
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 _ROWS_AT_ONCE = 1_000
+# A row of a CSV file has a line break in every text of several lines. With more than so many, a quote is open.
+_MOST_LINES = 100_000
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -160,14 +163,39 @@ def _is_by_id(content: Mapping[str, Any], is_dialogue: Callable[[Mapping[str, An
     )
 
 
+class _Lines:
+    """The lines of a file; those of the row that is being read can be given back."""
+
+    def __init__(self, file: Iterable[str]) -> None:
+        self._file = iter(file)
+        self._given_back: deque[str] = deque()
+        self.of_row: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if len(self.of_row) == _MOST_LINES:
+            raise csv.Error(f"it has more than {_MOST_LINES:,} lines")
+        self.of_row.append(self._given_back.popleft() if self._given_back else next(self._file))
+        return self.of_row[-1]
+
+    def give_back(self) -> None:
+        """Have all lines of the row but its first read again."""
+        self._given_back.extendleft(reversed(self.of_row[1:]))
+
+
 def _csv(path: Path, name: str) -> Iterator[Record | Reject]:
     csv.field_size_limit(2**31 - 1)
     # Bytes that are not UTF-8 come through as surrogates, and cost only the row they stand in.
     with _opened(path) as data, io.TextIOWrapper(data, "utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.reader(file, strict=True)
+        lines = _Lines(file)
+        rows = csv.reader(lines, strict=True)
         header: list[str] | None = None
         number = 0
         while True:
+            lines.of_row.clear()
+            why = ""
             try:
                 row = next(rows, None)
             except csv.Error as error:
@@ -175,26 +203,25 @@ def _csv(path: Path, name: str) -> Iterator[Record | Reject]:
                     raise UserError(
                         f"the header of the CSV file is damaged ({error})", where=path, hint="Get the file again"
                     ) from error
-                number += 1
-                yield Reject(f"{name}:{number}", "manifest", "malformed", f"the row is not CSV: {error}")
-                continue
+                row, why = [], f"the row is not CSV: {error}"
             if row is None:
                 return
-            if not row:
+            if not row and not why:
                 continue
             if header is None:
                 header = row
                 continue
             number += 1
-            if len(row) != len(header):
-                yield Reject(
-                    f"{name}:{number}",
-                    "manifest",
-                    "malformed",
-                    f"the row has {len(row)} columns; the header names {len(header)}",
-                )
+            if not why and len(row) != len(header):
+                why = f"the row has {len(row)} columns; the header names {len(header)}"
+            if not why:
+                yield Record(f"{name}:{number}", dict(zip(header, row, strict=True)))
                 continue
-            yield Record(f"{name}:{number}", dict(zip(header, row, strict=True)))
+            yield Reject(f"{name}:{number}", "manifest", "malformed", why)
+            if len(lines.of_row) > 1:
+                # A quote that is never closed takes in the rows behind it. It costs only the line that it stands in.
+                lines.give_back()
+                rows = csv.reader(lines, strict=True)
 
 
 def _parquet(path: Path, name: str) -> Iterator[Record | Reject]:

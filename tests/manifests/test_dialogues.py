@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from duologue import bundled
 from duologue.errors import UserError
-from duologue.formats.rejects import read_rejects
-from duologue.manifests import hub
+from duologue.formats.rejects import Reject, read_rejects
+from duologue.manifests import files, hub
 from duologue.manifests.dialogues import write_dialogues
 from duologue.manifests.fields import Fields
 from duologue.manifests.schema import Dialogue, DialogueTurn, Manifest
@@ -236,12 +236,41 @@ def test_damaged_rows_of_a_table_cost_only_themselves(tmp_path):
         b"2,x,Hello?\n"
         b"3,x,\xff\xfe,Hi.\n"
         b"4,x,How?,Well.\n"
-        b'5,x,"cut short,Hi.\n6,x,swallowed,too\n'
+        b'5,x,"never closed,Hi.\n6,x,Not,swallowed.\n'
     )
     card = write_dialogues([str(path)], tmp_path / "out")
-    assert [row.turns[0].text for row in rows(tmp_path / "out")] == ["Hello?", "How?"]
+    assert [row.turns[0].text for row in rows(tmp_path / "out")] == ["Hello?", "How?", "Not"]
     assert card.rejects == {"malformed": 3}
     assert [reject.id for reject in read_rejects(tmp_path / "out")] == ["turns.csv:2", "turns.csv:3", "turns.csv:5"]
+
+
+@pytest.mark.parametrize("place", [0, 7, 19])
+@pytest.mark.parametrize("quoted", [False, True])
+def test_quote_that_is_never_closed_costs_only_its_own_row(tmp_path, place, quoted):
+    said = [f'"Well,\r\nturn {number}."' if quoted else f"turn {number}" for number in range(20)]
+    said[place] = '"so he said'
+    rows = [f"d{number},{text}\r\n" for number, text in enumerate(said)]
+    path = tmp_path / "turns.csv"
+    path.write_text("id,text\r\n" + "".join(rows), newline="")
+    found = list(files.read_records(path, "turns.csv", lambda _: True))
+    (reject,) = (each for each in found if isinstance(each, Reject))
+    assert (reject.id, reject.reason) == (f"turns.csv:{place + 1}", "malformed")
+    ids = [each.value["id"] for each in found if isinstance(each, files.Record)]
+    assert ids == [f"d{number}" for number in range(20) if number != place]
+
+
+def test_row_of_more_lines_than_any_text_has_is_an_open_quote(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_MOST_LINES", 3)
+    path = tmp_path / "turns.csv"
+    path.write_text('id,text\na,"1\n2\n3"\nb,"1\nc,1\nd,1\ne,"1"\n')
+    found = list(files.read_records(path, "turns.csv", lambda _: True))
+    assert [each.value["id"] if isinstance(each, files.Record) else each.message for each in found] == [
+        "a",
+        "the row is not CSV: it has more than 3 lines",
+        "c",
+        "d",
+        "e",
+    ]
 
 
 def test_tables_with_a_turn_a_row_are_gathered_by_id(tmp_path):
