@@ -189,8 +189,9 @@ def _value(entry: Any, name: str) -> str:
 def _path(text: str, directory: Path) -> Path:
     if is_url(text) or is_remote(directory):
         return (place(text) if is_url(text) else directory / text).resolve()
-    path = Path(os.path.normpath(directory / text))
-    return path.parent.resolve() / path.name
+    path = directory / text
+    # Not resolve(), which raises where a link leads back to itself: that costs a row, when its audio is read.
+    return Path(os.path.realpath(path.parent)) / path.name
 
 
 def _channel(text: str) -> int | None:

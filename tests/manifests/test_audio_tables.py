@@ -182,6 +182,21 @@ def test_paths_out_of_the_tables_directory_are_still_below_the_root(tmp_path):
     assert Manifest(tmp_path / "out").root == tmp_path / "audio"
 
 
+def test_links_in_a_tables_paths_are_followed_as_the_system_does(tmp_path):
+    audio(tmp_path / "far")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "linked").symlink_to(tmp_path / "far" / "audio")
+    (tmp_path / "here" / "loop").symlink_to("loop")
+    values = [
+        {"id": "up", "path": "linked/../audio/one.wav", "transcript": "linked/../t.json"},
+        {"id": "round", "path": "loop/one.wav"},
+        {"id": "one", "path": "linked/one.wav", "transcript": "loop/t.json"},
+    ]
+    write_recordings([str(table(tmp_path / "here" / "calls.csv", values))], tmp_path / "out")
+    assert [(row.id, row.turns) for row in rows(tmp_path / "out")] == [("up", (TURN,)), ("one", ())]
+    assert reasons(tmp_path / "out") == {"round": "missing_file", "one": "bad_transcript"}
+
+
 def test_an_id_cannot_lead_out_of_the_directory_of_transcripts(tmp_path):
     path = table(audio(tmp_path) / "calls.csv", [{"id": "../t", "path": "audio/one.wav"}])
     (tmp_path / "said").mkdir()
