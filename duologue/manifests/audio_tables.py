@@ -173,14 +173,19 @@ def _listed(value: Any, directory: Path) -> Listed:
 def _label(record: Record) -> str:
     row = record.value if isinstance(record.value, Mapping) else {}
     id = next((entry for name, entry in row.items() if str(name).strip().lower() == "id"), None)
-    return record.called("" if id is None else str(id).strip())
+    return record.called(_text(id))
+
+
+def _text(entry: Any) -> str:
+    # What pandas lacks, it calls NaN, also in JSON.
+    return "" if entry is None or entry != entry else str(entry).strip()
 
 
 def _value(entry: Any, name: str) -> str:
     # Everything as text, as CSV has it; a list of speakers as CSV would write it.
     if isinstance(entry, list | tuple) and name.strip().lower() == "speakers":
         return ";".join(_value(each, name) for each in entry)
-    text = "" if entry is None else str(entry).strip()
+    text = _text(entry)
     if not text.isprintable():
         raise Unusable("malformed", f"the column {name[:40]!r} has characters that cannot be printed, or no UTF-8")
     return text

@@ -182,6 +182,16 @@ def test_paths_out_of_the_tables_directory_are_still_below_the_root(tmp_path):
     assert Manifest(tmp_path / "out").root == tmp_path / "audio"
 
 
+def test_what_pandas_calls_nan_is_missing(tmp_path):
+    lacking = dict.fromkeys(COLUMNS[2:], float("nan"))
+    values = [{"id": "a", "path": "audio/one.wav", **lacking}, {"id": float("nan"), "path": "audio/one.wav"}]
+    path = table(audio(tmp_path) / "calls.jsonl", values)
+    write_recordings([str(path)], tmp_path / "out", licence="CC0-1.0")
+    (row,) = rows(tmp_path / "out")
+    assert (row.id, row.licence, row.speakers) == ("a", "CC0-1.0", ("a:0", "a:1"))
+    assert reasons(tmp_path / "out") == {"calls.jsonl:2": "malformed"}
+
+
 def test_links_in_a_tables_paths_are_followed_as_the_system_does(tmp_path):
     audio(tmp_path / "far")
     (tmp_path / "here").mkdir()
