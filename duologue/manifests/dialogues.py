@@ -173,7 +173,8 @@ def _gathered(records: Iterator[Record | Reject], fields: Fields, source: Source
             if not proven:
                 raise _wrong_field(error, "fields", source) from error
             return Reject(record.place, "manifest", "malformed", str(error))
-        return id if isinstance(id, str | int) else Reject(record.place, "manifest", "malformed", "no id")
+        named = isinstance(id, str | int) and str(id).strip()
+        return id if named else Reject(record.place, "manifest", "malformed", "no id")
 
     for id, turns in itertools.groupby(records, key=id_of):
         if isinstance(id, Reject):

@@ -289,6 +289,16 @@ def test_tables_with_a_turn_a_row_are_gathered_by_id(tmp_path):
     assert "Did you mean 'dialog'?" in message([path], tmp_path / "wrong", fields=wrong)
 
 
+def test_rows_without_an_id_are_no_dialogue(tmp_path):
+    path = tmp_path / "turns.csv"
+    path.write_text("dialog,who,utterance\n1,Ann,a\n1,Bob,b\n,Ann,c\n,Bob,d\n ,Ann,e\n2,Ann,f\n2,Bob,g\n")
+    fields = Fields(text_field="utterance", speaker_field="who", id_field="dialog")
+    card = write_dialogues([str(path)], tmp_path / "out", fields=fields)
+    assert [row.id for row in rows(tmp_path / "out")] == ["1", "2"]
+    assert card.rejects == {"malformed": 3}
+    assert [reject.id for reject in read_rejects(tmp_path / "out")] == ["turns.csv:3", "turns.csv:4", "turns.csv:5"]
+
+
 def test_whole_files_that_are_damaged_are_named(tmp_path):
     cut = tmp_path / "cut.json"
     cut.write_text(json.dumps(CHATS, indent=1)[:-5])
