@@ -172,6 +172,9 @@ def _rows(path: Path, id: str) -> Iterator[Row]:
     Raises:
         Unusable: `bad_transcript`: the file is missing or holds no transcript.
     """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise Unusable("bad_transcript", f"it is none of {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise Unusable("bad_transcript", "there is no such file")
     with explained(path, "reading"), path.open("rb") as file:
@@ -181,7 +184,6 @@ def _rows(path: Path, id: str) -> Iterator[Row]:
     text = data.decode("utf-8-sig", "replace")
     if not text.strip():
         raise Unusable("bad_transcript", "the file is empty")
-    suffix = path.suffix.lower()
     if suffix == ".json":
         return _json(text)
     if suffix == ".csv":

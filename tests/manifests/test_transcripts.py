@@ -121,6 +121,13 @@ def test_turns_are_read_as_they_were_written(tmp_path_factory, name, turns):
     assert rejects == []
 
 
+@pytest.mark.parametrize("name", ["call.txt", "call.vtt", "call"])
+def test_transcript_of_another_format_is_told_by_its_suffix(tmp_path, name):
+    _, (reject,) = read_turns(put(tmp_path, name, FORMATS["nist.rttm"](TURNS)), "call", 10.0)
+    assert reject.reason == "bad_transcript"
+    assert reject.message == f"{name}: it is none of .json, .csv, .stm, .rttm"
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_damaged_transcripts_are_read_or_rejected(tmp_path, name):
     random = seeds.generator("transcripts", name)
