@@ -173,9 +173,15 @@ def write_manifest(
         totals: what the card's totals say besides; looked at when all rows are read.
 
     Raises:
-        UserError: the directory holds something else or cannot be written, or nothing could be read.
+        UserError: the directory holds something else or cannot be written, a setting is not UTF-8, or nothing could
+            be read.
     """
-    fingerprint = Card(kind, config).fingerprint
+    try:
+        fingerprint = Card(kind, config).fingerprint
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"a setting is not UTF-8 ({error})", where=directory, hint="Write --licence, --source and fields in UTF-8"
+        ) from error
     if is_finished(directory, fingerprint, (f"{kind}-*.parquet", "rejects.parquet", ROOT)):
         _write_root(directory, root)
         return read_card(directory)

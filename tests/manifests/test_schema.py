@@ -58,6 +58,12 @@ def test_recordings_of_older_manifests_have_no_events_and_nothing_about_them(tmp
     assert list(Manifest(tmp_path / "out").rows()) == [recording("a", Turn(0, 0.1, 0.5, "hi"))]
 
 
+def test_setting_that_is_not_utf8_is_told(tmp_path):
+    with pytest.raises(UserError, match="not UTF-8"):
+        write_manifest(tmp_path / "out", "dialogues", {"licence": "CC-\udcff"}, lambda: [dialogue("a")])
+    assert not (tmp_path / "out").exists()
+
+
 def test_totals_of_the_reader_stand_in_the_card(tmp_path):
     card = write_manifest(tmp_path, "dialogues", {}, lambda: [dialogue("a")], totals={"found_twice": 3})
     assert card.totals == {"inputs": 1, "samples": 1, "rejects": 0, "found_twice": 3}
