@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from duologue.errors import UserError, explained
-from duologue.formats.audio import probe
 from duologue.formats.card import Card
 from duologue.formats.places import entries, place
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Turn
-from duologue.manifests.audio_files import identity
+from duologue.manifests.audio_files import check_two, identity, probed
 from duologue.manifests.schema import AudioChannel, Recording, write_manifest
 from duologue.manifests.sources import shown
 from duologue.manifests.splits import SplitPlan, Splits, plan_splits
@@ -155,15 +154,9 @@ def _recording(each: _Conversation, root: Path, plan: SplitPlan) -> Iterator[Rec
     Raises:
         Unusable: the conversation cannot be used.
     """
-    try:
-        name = each.audio.relative_to(root).as_posix()
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise Unusable("bad_name", f"the name {each.id} is not UTF-8") from error
-    info = probe(each.audio)
-    if info.channels != 2:
-        reason = "mono" if info.channels == 1 else "too_many_channels"
-        raise Unusable(reason, f"{each.audio.name} has {info.channels} channel(s); a conversation has two")
+    info = probed(each.audio, root)
+    check_two(info, each.audio)
+    name = each.audio.relative_to(root).as_posix()
     speakers = _speakers(each.channel_map)
     split = plan.of(each.id)
     turns, rejects = _turns(each, speakers, info.duration_s)

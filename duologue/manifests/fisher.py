@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from duologue.errors import explained
-from duologue.formats.audio import AudioInfo, probe
+from duologue.formats.audio import AudioInfo
 from duologue.formats.card import Card
 from duologue.formats.rejects import Reject, Unusable
+from duologue.manifests.audio_files import check_two, probed
 from duologue.manifests.fisher_known import bad_calls, known_bytes
 from duologue.manifests.fisher_tables import Facts, read_tables
 from duologue.manifests.fisher_transcript import MAX_BYTES, Transcript, read_transcript
 from duologue.manifests.fisher_tree import Call, Tree, find_fisher
 from duologue.manifests.schema import AudioChannel, Recording, write_manifest
-from duologue.manifests.sources import shown
 from duologue.manifests.splits import SplitPlan, Splits, plan_splits
 from duologue.progress import Watch
 
@@ -102,7 +102,7 @@ def _recording(number: str, call: Call, facts: Facts, root: Path, plan: SplitPla
     id = _id(number)
     if number in bad_calls():
         raise Unusable("known_bad", bad_calls()[number])
-    path, info = _best_audio(call, id)
+    path, info = _best_audio(call, id, root)
     split = plan.of(id)
     transcript = _transcript(call, number, info.duration_s)
     about = {
@@ -128,14 +128,15 @@ def _recording(number: str, call: Call, facts: Facts, root: Path, plan: SplitPla
         yield Reject(id, "manifest", error.reason, error.message, turn=row)
 
 
-def _best_audio(call: Call, id: str) -> tuple[Path, AudioInfo]:
+def _best_audio(call: Call, id: str, root: Path) -> tuple[Path, AudioInfo]:
     if not call.audio:
         raise Unusable("no_audio", f"there is a transcript, and no audio called {id}")
     best: tuple[Path, AudioInfo] | None = None
     refusals: list[Unusable] = []
     for path in call.audio:
         try:
-            info = _probed(path)
+            info = probed(path, root)
+            check_two(info, path)
         except Unusable as error:
             refusals.append(error)
             continue
@@ -144,18 +145,6 @@ def _best_audio(call: Call, id: str) -> tuple[Path, AudioInfo]:
     if best is None:
         raise refusals[0]
     return best
-
-
-def _probed(path: Path) -> AudioInfo:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise Unusable("bad_name", f"the path {shown(path)} is not UTF-8") from error
-    info = probe(path)
-    if info.channels != 2:
-        reason = "mono" if info.channels == 1 else "too_many_channels"
-        raise Unusable(reason, f"{path.name} has {info.channels} channel(s); a call has two")
-    return info
 
 
 def _transcript(call: Call, number: str, duration_s: float) -> Transcript:

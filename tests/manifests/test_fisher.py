@@ -263,3 +263,11 @@ def test_mistakes_of_the_user_are_said(tmp_path):
     assert "no call of Fisher English was found" in message(tmp_path / "bare")
     put(tmp_path / "texts" / "fe_03_00001.txt", transcript("00001", ["0.10 0.20 A: hi"]))
     assert "no audio called fe_03_00001" in message(tmp_path / "texts")
+
+
+def test_corpus_below_a_directory_whose_name_is_not_utf8_is_read(tmp_path):
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    put(root / DISC / "fe_03_05800.sph", ulaw())
+    write_fisher([str(root)], tmp_path / "out")
+    assert [row.id for row in rows(tmp_path / "out")] == ["fe_03_05800"]
+    assert Manifest(tmp_path / "out").root == root
