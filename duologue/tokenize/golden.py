@@ -91,7 +91,7 @@ def _utterances(path: Path, vocabulary: int) -> list[np.ndarray]:
 
 
 def _of_lines(path: Path) -> list[np.ndarray]:
-    lines = path.read_text("utf-8").splitlines()
+    lines = path.read_text("utf-8-sig").splitlines()
     return _checked([np.array([int(word) for word in line.split()], np.int64) for line in lines if line.strip()])
 
 

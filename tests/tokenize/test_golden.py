@@ -31,6 +31,11 @@ def test_files_of_all_kinds_give_their_utterances_in_order(tmp_path):
     assert [units.tolist() for units in found] == [[4, 5, 6], [1, 2], [3], [7, 8], [9, 9]]
 
 
+def test_byte_order_mark_and_line_ends_of_windows_are_no_units(tmp_path):
+    (tmp_path / "units.km").write_bytes(b"\xef\xbb\xbf1 2 2\r\n3\r\n")
+    assert [units.tolist() for units in read_golden([tmp_path / "units.km"], 10)] == [[1, 2, 2], [3]]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
