@@ -153,6 +153,8 @@ def _linear(weights: State, settings: Mapping[str, Any]) -> tuple[dict[str, Any]
     if len(weights) != 6:
         raise ValueError("a linear quantizer has three layers")
     units = settings["vocab_size"]
+    if type(units) is not int or width not in (units, units + 1):
+        raise ValueError(f"a linear quantizer of {units} units has {width} outputs")
     # Trained with CTC: the output after the last unit is the blank.
     blank = units if width == units + 1 else None
     return {"kind": "linear", "blank": blank, "slope": _SLOPE}, tensors

@@ -125,6 +125,12 @@ def test_linear_quantizer_without_an_output_for_blanks_has_none(tmp_path):
     assert read_quantizer(tmp_path / "q.pt").about["blank"] is None
 
 
+@pytest.mark.parametrize(("vocab_size", "outputs"), [(20, 22), (20, 19), (20.0, 21), ("20", 21)])
+def test_linear_quantizer_whose_outputs_are_not_its_units_is_damaged(tmp_path, vocab_size, outputs):
+    torch.save(linear(vocab_size, outputs), tmp_path / "q.pt")
+    assert f"{outputs} outputs" in refusal(tmp_path / "q.pt")
+
+
 @pytest.mark.parametrize("damage", ["0.weight", "2.bias", "4.weight", "model_cfg"])
 def test_linear_quantizer_that_lacks_a_part_is_damaged(tmp_path, damage):
     content = linear()
