@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from duologue.errors import UserError
+from duologue.errors import UserError, explained
 from duologue.formats.card import Card, Kind, is_finished, read_card, write_card
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.parquet import open_parquet
 from duologue.formats.places import place
 from duologue.formats.publish import publishing, write_bytes
-from duologue.formats.rejects import Reject, Unusable, count_by_reason, write_rejects
+from duologue.formats.rejects import REJECTS, Reject, Unusable, count_by_reason, write_rejects
 from duologue.formats.units import Turn
 
 ROWS_PER_FILE = 100_000
@@ -182,9 +182,14 @@ def write_manifest(
         raise UserError(
             f"a setting is not UTF-8 ({error})", where=directory, hint="Write --licence, --source and fields in UTF-8"
         ) from error
-    if is_finished(directory, fingerprint, (f"{kind}-*.parquet", "rejects.parquet", ROOT)):
+    leftovers = (f"{kind}-*.parquet", REJECTS, ROOT)
+    if is_finished(directory, fingerprint, leftovers):
         _write_root(directory, root)
         return read_card(directory)
+    # What was killed may have been of other sources: nothing of it stays beside what is written now.
+    with explained(directory):
+        for path in [path for pattern in leftovers for path in directory.glob(pattern)]:
+            path.unlink()
     seen: set[bytes] = set()
     rejects: list[Reject] = []
     licences: set[str] = set()

@@ -129,6 +129,20 @@ def test_killed_manifest_is_unfinished_and_made_again(tmp_path):
     assert len(Manifest(tmp_path)) == 1
 
 
+def test_nothing_of_a_killed_manifest_of_other_sources_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(schema, "ROWS_PER_FILE", 1)
+    monkeypatch.setattr(schema, "ROWS_PER_GROUP", 1)
+    refused = Reject("c", "manifest", "one_speaker", "only one speaker speaks")
+    write_manifest(tmp_path / "out", "dialogues", {"x": 1}, lambda: [dialogue("a"), dialogue("b"), refused])
+    # As if it had been killed before its card was there.
+    (tmp_path / "out" / "dataset.json").unlink()
+    for out in ("out", "alone"):
+        write_manifest(tmp_path / out, "dialogues", {"x": 2}, lambda: [dialogue("a")])
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["dataset.json", "dialogues-00000.parquet"]
+    for path in (tmp_path / "alone").iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+
+
 def test_finished_manifest_is_not_read_again(tmp_path):
     write_manifest(tmp_path, "dialogues", {"x": 1}, lambda: [dialogue("a")])
 
