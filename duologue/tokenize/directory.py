@@ -24,5 +24,10 @@ def make_ready(out: Path) -> None:
             "the directory holds a tokenizer already", where=out, hint="Choose another --out, or delete the directory"
         )
     # The description is written last: without it, the files of a tokenizer are what an interrupted command left.
-    refuse_foreign(out, names - {MODEL, QUANTIZER, VOCODER}, "tokenizer")
+    left = {MODEL, QUANTIZER, VOCODER}
+    refuse_foreign(out, names - left, "tokenizer")
     sweep(out)
+    with explained(out):
+        # It may have been of another kind: a vocoder beside units that are not its own would speak nonsense.
+        for name in sorted(names & left):
+            (out / name).unlink()

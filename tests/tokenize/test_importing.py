@@ -16,7 +16,7 @@ from duologue.formats.fingerprint import sha256_file
 from duologue.formats.temporary import temporary_name
 from duologue.tokenize.architecture import Architecture
 from duologue.tokenize.importing import import_tokenizer
-from duologue.tokenize.tokenizer import load_tokenizer
+from duologue.tokenize.tokenizer import directory_of, load_tokenizer
 from tests.tokenize.making import DIM, UNITS, Disguised, Malicious, hubert, kmeans, save_hugging_face
 from tests.tokenize.signals import sound
 
@@ -364,6 +364,8 @@ def test_what_an_interrupted_import_left_is_made_whole(tmp_path, made):
     imported(made / "base", made, tmp_path / "whole")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "model.safetensors").write_bytes(b"half")
+    # Of a fit, whose units it makes audible.
+    shutil.copy(directory_of("embedded") / "vocoder.safetensors", tmp_path / "out")
     (tmp_path / "out" / temporary_name("tokenizer.json")).write_text("{")
     imported(made / "base", made, tmp_path / "out")
     for name in NAMES:
