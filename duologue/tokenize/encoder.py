@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from duologue.errors import UserError
+from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.rejects import Unusable
 from duologue.tokenize.architecture import SAMPLE_RATE, Architecture
@@ -127,10 +127,11 @@ class HubertTokenizer:
         where = torch.device(own_device() if device is None else device)
         try:
             identity = about["identity"]
-            tensors = {name: load_file(directory / name) for name in (MODEL, QUANTIZER)}
             for name, key in ((MODEL, "model_sha256"), (QUANTIZER, "quantizer_sha256")):
-                if sha256_file(directory / name) != identity[key]:
-                    raise ValueError(f"{name} is not the one that its tokenizer.json names")
+                with explained(directory / name, "reading"):
+                    if sha256_file(directory / name) != identity[key]:
+                        raise ValueError(f"{name} is not the one that its tokenizer.json names")
+            tensors = {name: load_file(directory / name) for name in (MODEL, QUANTIZER)}
             shape = Architecture.from_dict(identity["architecture"])
             if {name: tuple(tensor.shape) for name, tensor in tensors[MODEL].items()} != shape.tensors():
                 raise ValueError("the weights are not those of its architecture")

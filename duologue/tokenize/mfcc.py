@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from scipy.fft import dct
 
-from duologue.errors import UserError
+from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.rejects import Unusable
 from duologue.tokenize.tokenizer import QUANTIZER, check_way
@@ -184,8 +184,10 @@ class MfccTokenizer:
         path = directory / QUANTIZER
         try:
             identity = about["identity"]
+            # First: safetensors says of whatever the system refuses that there is no such file.
+            with explained(path, "reading"):
+                matches = sha256_file(path) == identity["quantizer_sha256"]
             centroids = load_file(path)["centroids"]
-            matches = sha256_file(path) == identity["quantizer_sha256"]
         except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise UserError(f"the quantizer cannot be read ({error})", where=path, hint="Make it again") from error
         if not matches or centroids.shape != (identity["vocabulary"], DIMENSIONS):

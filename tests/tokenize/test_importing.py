@@ -239,6 +239,15 @@ def test_weights_that_are_not_of_the_described_architecture_are_refused(tmp_path
         load_tokenizer(tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "quantizer.safetensors"])
+def test_what_the_system_refuses_to_read_of_a_tokenizer_is_told_as_it_is(tmp_path, made, name):
+    imported(made / "base", made, tmp_path / "out")
+    (tmp_path / "out" / name).unlink()
+    (tmp_path / "out" / name).symlink_to(name)
+    with pytest.raises(UserError, match="a link leads back to itself"):
+        load_tokenizer(tmp_path / "out")
+
+
 @pytest.mark.parametrize("layer", [0, -1, -7])
 def test_layers_are_counted_from_1(tmp_path, made, layer):
     error = refusal(made / "base", made, tmp_path / "out", layer=layer)

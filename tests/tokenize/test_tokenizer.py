@@ -80,6 +80,13 @@ def test_quantizer_that_is_missing_or_damaged_is_refused(directory):
     assert "cannot be read" in refusal(directory)
 
 
+def test_what_the_system_refuses_to_read_is_told_as_it_is(directory):
+    path = directory / "quantizer.safetensors"
+    path.unlink()
+    path.symlink_to(path.name)
+    assert "a link leads back to itself" in refusal(directory)
+
+
 def test_quantizer_of_another_tokenizer_is_refused(directory):
     centroids = np.zeros((500, 39), np.float32)
     save_file({"centroids": centroids}, directory / "quantizer.safetensors")
