@@ -26,7 +26,7 @@ from duologue.tokenize.mfcc import (
     log_magnitudes,
     nearest,
 )
-from duologue.tokenize.tokenizer import ABOUT, QUANTIZER, VOCODER
+from duologue.tokenize.tokenizer import ABOUT, FORMAT, QUANTIZER, VOCODER
 
 _SPECTRUM = 257
 
@@ -140,6 +140,6 @@ def fit(
     make_directory(directory)
     write_bytes(directory / QUANTIZER, quantizer)
     write_bytes(directory / VOCODER, save({"log_magnitude": means.astype(np.float16)}))
-    about = {"kind": identity["kind"], "format": 1, "identity": identity, "fit": report}
+    about = {"kind": identity["kind"], "format": FORMAT, "identity": identity, "fit": report}
     write_bytes(directory / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
     return report

@@ -23,7 +23,7 @@ from duologue.tokenize.checkpoints import read_checkpoint
 from duologue.tokenize.directory import make_ready
 from duologue.tokenize.encoder import PRECISIONS, WAY
 from duologue.tokenize.quantizer_files import read_quantizer
-from duologue.tokenize.tokenizer import ABOUT, MODEL, QUANTIZER
+from duologue.tokenize.tokenizer import ABOUT, FORMAT, MODEL, QUANTIZER
 from duologue.tokenize.weights import native
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -161,7 +161,7 @@ def write_tokenizer(
         "quantizer_sha256": hashlib.sha256(quantized).hexdigest(),
         **WAY,
     }
-    about: dict[str, Any] = {"kind": identity["kind"], "format": 1, "identity": identity}
+    about: dict[str, Any] = {"kind": identity["kind"], "format": FORMAT, "identity": identity}
     about["origin"] = {**model.origin, **(origin or {})}
     if fit is not None:
         about["fit"] = dict(fit)

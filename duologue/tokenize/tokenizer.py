@@ -19,6 +19,8 @@ QUANTIZER = "quantizer.safetensors"
 MODEL = "model.safetensors"
 # Beside it where units can be made audible again: tensor `log_magnitude`, float `[vocabulary, 257]`.
 VOCODER = "vocoder.safetensors"
+# Of tokenizer.json; it counts up where an older Duologue would read a newer one wrongly.
+FORMAT = 1
 # Units are int16 everywhere.
 MOST_UNITS = 2**15
 
@@ -97,6 +99,12 @@ def read_about(name: str | Path) -> dict[str, Any]:
         ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"the tokenizer is damaged ({error!r})", where=path, hint="Make it again") from error
+    if about.get("format") != FORMAT:
+        raise UserError(
+            f"the tokenizer has format {ascii(about.get('format'))[:20]}, and this Duologue reads {FORMAT}",
+            where=path,
+            hint="Upgrade Duologue",
+        )
     if kind not in _LOADERS:
         raise UserError(
             f"this Duologue does not know tokenizers of kind {kind!r}, only {', '.join(_LOADERS)}",

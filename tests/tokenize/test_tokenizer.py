@@ -58,6 +58,12 @@ def test_kind_that_is_no_text_is_refused(directory):
     assert "damaged" in refusal(directory)
 
 
+@pytest.mark.parametrize("number", [2, None, "1"])
+def test_tokenizer_of_another_format_asks_for_a_newer_duologue(directory, number):
+    changed(directory, format=number)
+    assert f"has format {number!r}" in refusal(directory)
+
+
 NUMBERS = {"rate": 25, "sample_rate": 16_000, "vocabulary": 500}
 
 
