@@ -103,9 +103,16 @@ def drawing(name: str, alt: str, width: float, height: float, constrained: bool 
 def _inline(document: str, alt: str) -> Markup:
     svg = document[document.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
-    # The ids of groups repeat from figure to figure, and nothing refers to them.
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r"(\d\.\d{2})\d+", r"\1", svg)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
+    # What stands between the tags is text, of the data's own or a name, and stays as it is.
+    svg = re.sub(r"<[^>]*>", _short, svg)
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"', 1))
+
+
+def _short(tag: re.Match[str]) -> str:
+    """Return a tag with the page's colours, fewer digits, and without what only matplotlib needs."""
+    # The ids of groups repeat from figure to figure, and nothing refers to them.
+    short = re.sub(r'<g id="[^"]*"', "<g", tag[0])
+    short = re.sub(r"(\d\.\d{2})\d+", r"\1", short)
+    for colour, variable in _VARIABLES.items():
+        short = short.replace(colour, f"var({variable})")
+    return short

@@ -276,6 +276,18 @@ def test_markup_in_the_data_stays_text(tmp_path: Path):
     assert _Outline(page).tags.count("script") == 1
 
 
+def test_numbers_and_colours_in_the_data_are_drawn_as_they_stand(tmp_path: Path):
+    text = "Pi is 3.14159, ink #1b2330."
+    unit_set(tmp_path / "at-0.00025", [dialogue(0, text=text)], audio=False)
+    for name in ("rate-0.0003", "rate-0.0001"):
+        training_run(tmp_path / name, 2, "0" * 64)
+    names = ("at-0.00025", "rate-0.0003", "rate-0.0001")
+    page = write_report([tmp_path / name for name in names], tmp_path / "report.html").read_text("utf-8")
+    drawn = " ".join(_words(figure) for figure in re.findall("<svg.*?</svg>", page, re.DOTALL))
+    assert text in drawn and "at-0.00025, transcript" in drawn
+    assert "rate-0.0003, from nothing" in drawn and "rate-0.0001, from nothing" in drawn
+
+
 def test_without_a_tokenizer_units_are_shown_and_the_page_says_why_they_are_not_heard(road, tmp_path: Path):
     page = write_report(road[:1], tmp_path / "report.html").read_text("utf-8")
     assert "No tokenizer was named" in page
