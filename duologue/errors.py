@@ -82,6 +82,15 @@ def _is_of_store(error: BaseException | None) -> bool:
     return any(name.partition(".")[0] in _STORES for name in (type(error).__module__, *raised))
 
 
+def _refusal(error: Exception) -> OSError | None:
+    """Return what the operating system said."""
+    behind = error.__context__
+    # `Path.resolve` has an error of its own for links that lead back to themselves, before Python 3.13.
+    if isinstance(error, RuntimeError) and isinstance(behind, OSError) and behind.errno == errno.ELOOP:
+        return behind
+    return error if isinstance(error, OSError) else None
+
+
 @contextmanager
 def explained(path: str | Path, doing: str = "writing") -> Iterator[None]:
     """Turn refusals of the operating system and of object stores inside the block into a `UserError` naming `path`.
@@ -97,11 +106,12 @@ def explained(path: str | Path, doing: str = "writing") -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _DISK:
-            what, hint = _DISK[error.errno]
-            if isinstance(error, PermissionError) and doing != "writing":
+        refusal = _refusal(error)
+        if refusal is not None and refusal.errno in _DISK:
+            what, hint = _DISK[refusal.errno]
+            if isinstance(refusal, PermissionError) and doing != "writing":
                 hint = "Change its permissions, or choose another path"
-            raise UserError(f"{what} while {doing}", where=error.filename or path, hint=hint) from error
+            raise UserError(f"{what} while {doing}", where=refusal.filename or path, hint=hint) from error
         if isinstance(error, FileNotFoundError) or not (_is_of_store(error) or _is_of_store(error.__cause__)):
             raise
         denied = isinstance(error, PermissionError) or re.search("credentials|AccessControl", str(error), re.I)

@@ -52,7 +52,17 @@ def test_directory_where_a_file_is_needed_is_explained(tmp_path):
         tmp_path.open("rb")
 
 
+def test_links_that_lead_back_to_themselves_are_explained_however_python_says_it(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for look in (Path.resolve, Path.read_bytes):
+        with pytest.raises(UserError, match="leads back to itself") as caught, explained("out", "reading"):
+            look(tmp_path / "loop")
+        assert caught.value.where == str(tmp_path / "loop")
+
+
 def test_other_errors_pass():
+    with pytest.raises(RuntimeError, match="mine"), explained("out"):
+        raise RuntimeError("mine")
     with pytest.raises(FileNotFoundError), explained("out"):
         raise FileNotFoundError(errno.ENOENT, "none")
     with pytest.raises(UserError, match="already told"), explained("out"):

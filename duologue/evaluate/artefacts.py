@@ -88,7 +88,8 @@ def collect(directories: Sequence[Path]) -> tuple[list[Artefact], list[Run]]:
         UserError: a directory is neither, or is unfinished or damaged.
     """
     artefacts, runs = [], []
-    unique = list(dict.fromkeys(directory.resolve() for directory in directories))
+    with explained("", "reading"):
+        unique = list(dict.fromkeys(directory.resolve() for directory in directories))
     for directory, name in zip(unique, _short_names(unique), strict=True):
         if (directory / RUN).exists() and not (directory / CARD).exists():
             runs.append(_read_run(directory, name))

@@ -44,6 +44,13 @@ def test_a_missing_directory_is_refused(tmp_path: Path):
         collect([tmp_path / "nothing"])
 
 
+def test_a_link_that_leads_back_to_itself_is_refused(tmp_path: Path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match="leads back to itself") as refusal:
+        collect([tmp_path / "loop" / "units"])
+    assert refusal.value.where == str(tmp_path / "loop" / "units")
+
+
 def test_the_half_line_of_a_killed_run_is_left_out_and_a_repeated_step_counts_once(tmp_path: Path):
     training_run(tmp_path / "run", 1, "0" * 64, steps=5)
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
