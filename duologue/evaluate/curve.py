@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
 from duologue.errors import UserError, explained
 from duologue.evaluate.artefacts import Run, collect, column
-from duologue.evaluate.drawing import DASHES, SERIES, drawing
+from duologue.evaluate.drawing import DASHES, SERIES, drawing, in_legend
 from duologue.evaluate.statistics import thinned
 from duologue.evaluate.templates import template
 from duologue.formats.card import RUN
@@ -89,7 +89,7 @@ def _draw(figure: Figure, runs: Sequence[Run]) -> None:
             # Sixteen runs look each like no other.
             dashes = DASHES[(number + number // len(SERIES)) % len(DASHES)]
             values = run.column(key)
-            label = f"{run.name} (stage {run.stage})"
+            label = in_legend(f"{run.name} (stage {run.stage})")
             if np.isnan(values).all():
                 panel.plot([], [], color=colour, linestyle=dashes, label=label)
                 continue

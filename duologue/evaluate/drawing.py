@@ -100,6 +100,11 @@ def drawing(name: str, alt: str, width: float, height: float, constrained: bool 
         result.svg = _inline(buffer.getvalue(), alt)
 
 
+def in_legend(name: str) -> str:
+    """Return a name as the legend shows it: it leaves out what begins with an underscore."""
+    return f"\N{ZERO WIDTH SPACE}{name}" if name.startswith("_") else name
+
+
 def _inline(document: str, alt: str) -> Markup:
     svg = document[document.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)

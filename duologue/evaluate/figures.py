@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from duologue.evaluate.artefacts import Run
-from duologue.evaluate.drawing import BLUE, DASHES, GREEN, GRID, INK, MUTED, ORANGE, SERIES, drawing
+from duologue.evaluate.drawing import BLUE, DASHES, GREEN, GRID, INK, MUTED, ORANGE, SERIES, drawing, in_legend
 from duologue.evaluate.duplex import TurnTaking
 from duologue.evaluate.statistics import binned, thinned, truncated_mean
 from duologue.formats.curriculum import Curriculum
@@ -145,7 +145,7 @@ def starts(name: str, stage: int, runs: Sequence[tuple[Run, str]]) -> Markup:
                 thinned(run.column("loss")),
                 color=SERIES[number % len(SERIES)],
                 linestyle=DASHES[number % len(DASHES)],
-                label=f"{run.name}, {began}",
+                label=in_legend(f"{run.name}, {began}"),
             )
         axes.set(title=f"Stage {stage}, by start", xlabel="tokens", ylabel="loss (nats per token)")
         axes.xaxis.set_major_formatter(FuncFormatter(_count))
@@ -161,7 +161,7 @@ def throughput(name: str, runs: Sequence[Run]) -> Markup:
         for number, run in enumerate(runs):
             tokens = thinned(run.column("tokens"))
             look = {"color": SERIES[number % len(SERIES)], "linestyle": DASHES[number % len(DASHES)]}
-            speed.plot(tokens, thinned(run.column("tokens_per_s")), label=run.name, **look)
+            speed.plot(tokens, thinned(run.column("tokens_per_s")), label=in_legend(run.name), **look)
             waiting.plot(tokens, thinned(run.column("data_share")), **look)
         speed.set(title="Throughput", ylabel="tokens/s")
         speed.set_ylim(bottom=0)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from duologue.evaluate.drawing import DASHES, INK, MUTED, SERIES, Drawing, drawing
+from duologue.evaluate.drawing import DASHES, INK, MUTED, SERIES, Drawing, drawing, in_legend
 from duologue.evaluate.duplex import TurnTaking
 from duologue.formats.turntaking import HISTOGRAMS
 
@@ -35,7 +35,7 @@ class Rates:
 def _lines(axes: Axes, edges: np.ndarray, lines: Sequence[tuple[str, np.ndarray]]) -> None:
     for number, (label, shares) in enumerate(lines):
         colour, dashes = SERIES[number % len(SERIES)], DASHES[number % len(DASHES)]
-        axes.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.5, label=label)
+        axes.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.5, label=in_legend(label))
         if len(lines) == 1:
             axes.stairs(shares, edges, color=colour, alpha=0.25, fill=True)
     axes.set_xlim(float(edges[0]), float(edges[-1]))

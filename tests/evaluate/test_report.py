@@ -14,6 +14,7 @@ import soundfile as sf
 from duologue.errors import UserError
 from duologue.evaluate import report
 from duologue.evaluate.artefacts import collect
+from duologue.evaluate.curve import write_curve
 from duologue.evaluate.excerpts import SECONDS
 from duologue.evaluate.report import write_report
 from duologue.evaluate.unit_sets import survey_sets
@@ -286,6 +287,25 @@ def test_numbers_and_colours_in_the_data_are_drawn_as_they_stand(tmp_path: Path)
     drawn = " ".join(_words(figure) for figure in re.findall("<svg.*?</svg>", page, re.DOTALL))
     assert text in drawn and "at-0.00025, transcript" in drawn
     assert "rate-0.0003, from nothing" in drawn and "rate-0.0001, from nothing" in drawn
+
+
+def test_names_that_begin_with_an_underscore_are_in_the_legends(tmp_path: Path):
+    unit_set(tmp_path / "_units", [dialogue(0)], audio=False)
+    for name in ("_run", "_other"):
+        training_run(tmp_path / name, 2, "0" * 64)
+    directories = [tmp_path / name for name in ("_units", "_run", "_other")]
+    page = write_report(directories, tmp_path / "report.html").read_text("utf-8")
+    figures = re.findall("<svg.*?</svg>", page, re.DOTALL)
+    for title, name in (
+        ("Deduplicated tokens", "_units"),
+        ("Gaps and overlaps", "_units, transcript"),
+        ("Stage 2, by start", "_other, from nothing"),
+        ("Throughput", "_run"),
+    ):
+        [figure] = [figure for figure in figures if f">{title}<" in figure]
+        assert f"{name}<" in figure
+    write_curve(directories[1:], tmp_path / "curve.html")
+    assert "_run (stage 2)<" in (tmp_path / "curve.html").read_text("utf-8")
 
 
 def test_without_a_tokenizer_units_are_shown_and_the_page_says_why_they_are_not_heard(road, tmp_path: Path):
