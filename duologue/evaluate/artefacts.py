@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def column(lines: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
 
 
 def _short_names(directories: Sequence[Path]) -> list[str]:
-    """Name directories by as many of their last parts as tell them apart."""
+    """Name directories by as many of their last parts as tell them apart; bytes that are no UTF-8 are replaced."""
     names = []
     for directory in directories:
         depth = 1
@@ -77,7 +78,7 @@ def _short_names(directories: Sequence[Path]) -> list[str]:
             other != directory and other.parts[-depth:] == directory.parts[-depth:] for other in directories
         ):
             depth += 1
-        names.append("/".join(directory.parts[-depth:]))
+        names.append(os.fsencode("/".join(directory.parts[-depth:])).decode("utf-8", "replace"))
     return names
 
 

@@ -1,6 +1,7 @@
 import base64
 import html
 import io
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -306,6 +307,17 @@ def test_names_that_begin_with_an_underscore_are_in_the_legends(tmp_path: Path):
         assert f"{name}<" in figure
     write_curve(directories[1:], tmp_path / "curve.html")
     assert "_run (stage 2)<" in (tmp_path / "curve.html").read_text("utf-8")
+
+
+def test_names_that_are_no_text_are_shown_as_far_as_they_are(tmp_path: Path):
+    names = [os.fsdecode(name) for name in (b"units-\xff", b"run-\xff")]
+    unit_set(tmp_path / "units", [dialogue(0)], audio=False)
+    (tmp_path / "units").rename(tmp_path / names[0])
+    training_run(tmp_path / "run", 2, "0" * 64)
+    (tmp_path / "run").rename(tmp_path / names[1])
+    page = write_report([tmp_path / name for name in names], tmp_path / "report.html").read_text("utf-8")
+    assert "units-\N{REPLACEMENT CHARACTER}" in page and "run-\N{REPLACEMENT CHARACTER}" in page
+    assert write_curve([tmp_path / names[1]], tmp_path / "curve.html")[0]["name"] == "run-\N{REPLACEMENT CHARACTER}"
 
 
 def test_without_a_tokenizer_units_are_shown_and_the_page_says_why_they_are_not_heard(road, tmp_path: Path):
