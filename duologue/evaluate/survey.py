@@ -43,9 +43,9 @@ class UnitSurvey:
     excerpts: tuple[Excerpt, ...]
 
 
-def _rate(artefact: Artefact) -> int:
+def _of_tokenizer(artefact: Artefact, what: str) -> int:
     assert artefact.card.tokenizer is not None
-    return int(artefact.card.tokenizer["rate"])
+    return int(artefact.card.tokenizer[what])
 
 
 def _damaged(artefact: Artefact, shard: str, error: ValueError) -> UserError:
@@ -61,9 +61,17 @@ def survey_units(artefact: Artefact, chunk_ms: int, excerpts: int) -> UnitSurvey
         excerpts: how many excerpts to keep.
 
     Raises:
-        UserError: the set is damaged.
+        UserError: the set is damaged, or the chunk is no whole number of its frames.
     """
-    rate = _rate(artefact)
+    rate, vocabulary = _of_tokenizer(artefact, "rate"), _of_tokenizer(artefact, "vocabulary")
+    try:
+        chunk = frames_per_chunk(chunk_ms, rate)
+    except ValueError as error:
+        raise UserError(
+            str(error),
+            where=artefact.directory,
+            hint="The chunk is that of the first sequence set of stage 2 or 3: report on sets of other rates apart",
+        ) from error
     rates: list[tuple[float, float]] = []
     transcripts = NOTHING
     kept: list[tuple[float, str, Excerpt, str, str]] = []
@@ -72,7 +80,9 @@ def survey_units(artefact: Artefact, chunk_ms: int, excerpts: int) -> UnitSurvey
             sample = unit_sample(read.sample.members)
             if not sample.units.shape[1]:
                 continue
-            rates.append(token_rates(sample.units, rate, frames_per_chunk(chunk_ms, rate)))
+            if sample.units.max() >= vocabulary:
+                raise ValueError(f"unit {sample.units.max()} of {vocabulary} units")
+            rates.append(token_rates(sample.units, rate, chunk))
             said = None if has_sums(artefact) else said_in(sample, rate)
             if said is not None:
                 transcripts = added([transcripts, events(said, sample.duration_s).summary()])
@@ -147,7 +157,7 @@ def opening(artefact: Artefact) -> Opening | None:
     shown = Opening(document.id, sequences.vocabulary.show(tokens[:_SHOWN_TOKENS]), None)
     if artefact.stage == 1:
         return shown
-    rate = _rate(artefact)
+    rate = _of_tokenizer(artefact, "rate")
     units = units_of(tokens, sequences.vocabulary, frames_per_chunk(artefact.card.config["chunk_ms"], rate))
     units = units[:, : round(SECONDS * rate)]
     if not units.shape[1]:

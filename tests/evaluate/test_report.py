@@ -19,10 +19,11 @@ from duologue.evaluate.curve import write_curve
 from duologue.evaluate.excerpts import SECONDS
 from duologue.evaluate.report import write_report
 from duologue.evaluate.unit_sets import survey_sets
+from duologue.formats.card import write_card
 from duologue.formats.rejects import Reject
 from duologue.tokenize.fit import fit
 from duologue.tokenize.tokenizer import load_tokenizer
-from tests.evaluate.making import UNITS, checks_of, dialogue, sequence_set, training_run, unit_set
+from tests.evaluate.making import IDENTITY, UNITS, checks_of, dialogue, sequence_set, training_run, unit_set
 
 SCRIPT = '<script>alert("x")</script> & $x^2$'
 
@@ -375,6 +376,27 @@ def test_a_damaged_sample_is_named(tmp_path: Path):
     with pytest.raises(UserError, match="damaged") as refusal:
         write_report([tmp_path / "units"], tmp_path / "report.html")
     assert refusal.value.where == str(path)
+
+
+def test_a_unit_that_the_tokenizer_does_not_have_is_named_as_damage(tokenizer, tmp_path: Path):
+    sample = dialogue(0)
+    sample.units[1, 20] = UNITS
+    unit_set(tmp_path / "units", [sample], tokenizer=dict(load_tokenizer(tokenizer).identity), audio=False)
+    with pytest.raises(UserError, match=f"damaged.*unit {UNITS} of {UNITS} units") as refusal:
+        write_report([tmp_path / "units"], tmp_path / "report.html", tokenizer)
+    assert refusal.value.where == str(tmp_path / "units" / "units-00000.tar")
+
+
+def test_a_chunk_that_does_not_fit_the_clock_of_another_set_is_no_damage(tmp_path: Path):
+    unit_set(tmp_path / "units", [dialogue(0)], audio=False)
+    unit_set(tmp_path / "faster", [dialogue(0)], tokenizer={**IDENTITY, "rate": 50}, audio=False)
+    card = sequence_set(tmp_path / "s2", 2, [dialogue(0)], tmp_path / "faster")
+    write_card(tmp_path / "s2", replace(card, config={**card.config, "chunk_ms": 100}))
+    sets = [tmp_path / name for name in ("faster", "s2", "units")]
+    write_report(sets[:2], tmp_path / "report.html")
+    with pytest.raises(UserError, match="100 ms is not a whole number of frames at 25 Hz") as refusal:
+        write_report(sets, tmp_path / "report.html")
+    assert refusal.value.where == str(tmp_path / "units") and "damaged" not in refusal.value.what
 
 
 def test_a_directory_in_the_place_of_the_page_is_refused(road, tmp_path: Path):
