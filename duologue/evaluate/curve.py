@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
 from duologue.errors import UserError, explained
 from duologue.evaluate.artefacts import Run, collect, column
-from duologue.evaluate.drawing import DASHES, SERIES, drawing, in_legend
+from duologue.evaluate.drawing import DASHES, SERIES, drawing, in_figure
 from duologue.evaluate.statistics import thinned
 from duologue.evaluate.templates import template
 from duologue.formats.card import RUN
@@ -22,6 +22,8 @@ from duologue.formats.publish import write_bytes
 
 _WIDTH, _HEIGHT = 10.6, 9.4
 _KINDS = ("text", "units", "tags")
+# Letters of a label, up to which three of them stand side by side.
+_SHORT = 38
 
 
 def write_curve(directories: Sequence[Path], out: Path) -> list[dict[str, Any]]:
@@ -89,7 +91,7 @@ def _draw(figure: Figure, runs: Sequence[Run]) -> None:
             # Sixteen runs look each like no other.
             dashes = DASHES[(number + number // len(SERIES)) % len(DASHES)]
             values = run.column(key)
-            label = in_legend(f"{run.name} (stage {run.stage})")
+            label = f"{in_figure(run.name, 44)} (stage {run.stage})"
             if np.isnan(values).all():
                 panel.plot([], [], color=colour, linestyle=dashes, label=label)
                 continue
@@ -110,7 +112,8 @@ def _draw(figure: Figure, runs: Sequence[Run]) -> None:
     if any(run.validations for run in runs):
         handles += axes[0, 0].plot([], [], "o", color="none", markersize=4.5, markeredgecolor=SERIES[0])
         labels.append("circles: validation")
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    columns = 3 if max(map(len, labels)) <= _SHORT else 2
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def _places(run: Run, over: str) -> np.ndarray:

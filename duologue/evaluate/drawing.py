@@ -25,6 +25,8 @@ GREEN = "#009e73"
 PURPLE = "#cc79a7"
 SERIES = (BLUE, ORANGE, GREEN, PURPLE)
 DASHES = ("-", "--", ":", "-.")
+# Letters of a label, up to which two of them stand side by side in the legend of a figure of half the page's width.
+SHORT_LABEL = 32
 
 # The page defines these; a figure refers to them, so that it turns dark with the page.
 _VARIABLES = {
@@ -100,8 +102,11 @@ def drawing(name: str, alt: str, width: float, height: float, constrained: bool 
         result.svg = _inline(buffer.getvalue(), alt)
 
 
-def in_legend(name: str) -> str:
-    """Return a name as the legend shows it: it leaves out what begins with an underscore."""
+def in_figure(name: str, most: int = 54) -> str:
+    """Return a name as figures show it: of one with more than `most` letters both ends, which tell it from others."""
+    if len(name) > most:
+        name = f"{name[: most // 2]}…{name[1 + most // 2 - most :]}"
+    # A legend leaves out what begins with an underscore.
     return f"\N{ZERO WIDTH SPACE}{name}" if name.startswith("_") else name
 
 

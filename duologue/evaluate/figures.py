@@ -10,7 +10,19 @@ from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from duologue.evaluate.artefacts import Run
-from duologue.evaluate.drawing import BLUE, DASHES, GREEN, GRID, INK, MUTED, ORANGE, SERIES, drawing, in_legend
+from duologue.evaluate.drawing import (
+    BLUE,
+    DASHES,
+    GREEN,
+    GRID,
+    INK,
+    MUTED,
+    ORANGE,
+    SERIES,
+    SHORT_LABEL,
+    drawing,
+    in_figure,
+)
 from duologue.evaluate.duplex import TurnTaking
 from duologue.evaluate.statistics import binned, thinned, truncated_mean
 from duologue.formats.curriculum import Curriculum
@@ -46,7 +58,7 @@ def time_shares(name: str, sets: Sequence[TurnTaking]) -> Markup:
                     text = f"{width:.0%}"
                     axes.text(end - width / 2, row + 0.34, text, ha="center", va="center", fontsize=8.5, color=MUTED)
         for row, one in enumerate(sets):
-            axes.text(0, row - 0.32, one.label, ha="left", va="center", fontsize=9.0)
+            axes.text(0, row - 0.32, in_figure(one.label), ha="left", va="center", fontsize=9.0)
         axes.set(title="Who speaks", xlabel="share of the time", xlim=(0, 1), yticks=[])
         axes.set_ylim(len(sets) - 0.45, -0.55)
         axes.spines["left"].set_visible(False)
@@ -98,7 +110,7 @@ def speech_shares(
             linestyle=DASHES[1],
             label=f"curriculum “{curriculum.name}”: mean",
         )
-        axes.set(title=title, xlabel="progress of stage 1", ylabel="share of speech sentences")
+        axes.set(title=in_figure(title), xlabel="progress of stage 1", ylabel="share of speech sentences")
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -122,7 +134,7 @@ def losses(name: str, run: Run) -> Markup:
             values = thinned(run.column(key))
             if not np.isnan(values).all():
                 axes.plot(tokens, values, color=colour, linestyle=dashes, label=text)
-        axes.set(title=f"Stage {run.stage}: {run.name}", xlabel="tokens", ylabel="loss (nats per token)")
+        axes.set(title=in_figure(f"Stage {run.stage}: {run.name}"), xlabel="tokens", ylabel="loss (nats per token)")
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_formatter(FuncFormatter(_count))
         drawn.figure.legend(loc="outside lower center", ncols=4)
@@ -145,7 +157,7 @@ def starts(name: str, stage: int, runs: Sequence[tuple[Run, str]]) -> Markup:
                 thinned(run.column("loss")),
                 color=SERIES[number % len(SERIES)],
                 linestyle=DASHES[number % len(DASHES)],
-                label=in_legend(f"{run.name}, {began}"),
+                label=f"{in_figure(run.name, 28)}, {in_figure(began, 24)}",
             )
         axes.set(title=f"Stage {stage}, by start", xlabel="tokens", ylabel="loss (nats per token)")
         axes.xaxis.set_major_formatter(FuncFormatter(_count))
@@ -161,7 +173,7 @@ def throughput(name: str, runs: Sequence[Run]) -> Markup:
         for number, run in enumerate(runs):
             tokens = thinned(run.column("tokens"))
             look = {"color": SERIES[number % len(SERIES)], "linestyle": DASHES[number % len(DASHES)]}
-            speed.plot(tokens, thinned(run.column("tokens_per_s")), label=in_legend(run.name), **look)
+            speed.plot(tokens, thinned(run.column("tokens_per_s")), label=in_figure(run.name), **look)
             waiting.plot(tokens, thinned(run.column("data_share")), **look)
         speed.set(title="Throughput", ylabel="tokens/s")
         speed.set_ylim(bottom=0)
@@ -170,5 +182,6 @@ def throughput(name: str, runs: Sequence[Run]) -> Markup:
         waiting.set_ylim(bottom=0)
         waiting.yaxis.set_major_formatter(PercentFormatter(1.0))
         waiting.xaxis.set_major_formatter(FuncFormatter(_count))
-        drawn.figure.legend(loc="outside lower center", ncols=2)
+        columns = 2 if max(len(run.name) for run in runs) <= SHORT_LABEL else 1
+        drawn.figure.legend(loc="outside lower center", ncols=columns)
     return drawn.svg

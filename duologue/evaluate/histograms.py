@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from duologue.evaluate.drawing import DASHES, INK, MUTED, SERIES, Drawing, drawing, in_legend
+from duologue.evaluate.drawing import DASHES, INK, MUTED, SERIES, SHORT_LABEL, Drawing, drawing, in_figure
 from duologue.evaluate.duplex import TurnTaking
 from duologue.formats.turntaking import HISTOGRAMS
 
@@ -19,8 +19,6 @@ PAPER_MODE = 27.0
 # More lines than this in one figure cannot be told from each other.
 MOST_SETS = 4
 _WIDTH, _HEIGHT = 5.4, 3.3
-# Letters of a label, up to which two of them stand side by side.
-_SHORT = 32
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Rates:
 def _lines(axes: Axes, edges: np.ndarray, lines: Sequence[tuple[str, np.ndarray]]) -> None:
     for number, (label, shares) in enumerate(lines):
         colour, dashes = SERIES[number % len(SERIES)], DASHES[number % len(DASHES)]
-        axes.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.5, label=in_legend(label))
+        axes.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.5, label=in_figure(label))
         if len(lines) == 1:
             axes.stairs(shares, edges, color=colour, alpha=0.25, fill=True)
     axes.set_xlim(float(edges[0]), float(edges[-1]))
@@ -45,7 +43,7 @@ def _lines(axes: Axes, edges: np.ndarray, lines: Sequence[tuple[str, np.ndarray]
 
 
 def _legend(drawn: Drawing, labels: Sequence[str]) -> None:
-    columns = 2 if max(map(len, labels)) <= _SHORT else 1
+    columns = 2 if max(map(len, labels)) <= SHORT_LABEL else 1
     drawn.figure.legend(loc="outside lower center", ncols=columns, handlelength=2.8, columnspacing=1.4)
 
 

@@ -91,6 +91,10 @@ def _words(page: str) -> str:
     return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)))
 
 
+def _texts(figure: str) -> list[str]:
+    return [html.unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", figure)]
+
+
 def test_every_section_is_there_when_there_is_something_to_show(page):
     assert _Outline(page).sections == [
         "here",
@@ -308,6 +312,23 @@ def test_names_that_begin_with_an_underscore_are_in_the_legends(tmp_path: Path):
         assert f"{name}<" in figure
     write_curve(directories[1:], tmp_path / "curve.html")
     assert "_run (stage 2)<" in (tmp_path / "curve.html").read_text("utf-8")
+
+
+def test_long_names_are_cut_in_figures_so_that_both_ends_are_seen_and_whole_in_tables(tmp_path: Path):
+    names = [f"{'a-long-name-' * 8}{end}" for end in ("one", "other")]
+    for number, name in enumerate(names):
+        unit_set(tmp_path / "units" / name, [dialogue(number)], audio=False)
+        training_run(tmp_path / "runs" / name, 2, "0" * 64, {"kind": "hub", "name": "hub/" + "b" * 90})
+    directories = [tmp_path / kind / name for kind in ("units", "runs") for name in names]
+    page = write_report(directories, tmp_path / "report.html").read_text("utf-8")
+    write_curve(directories[2:], tmp_path / "curve.html")
+    curves = (tmp_path / "curve.html").read_text("utf-8")
+    for text in (page, curves):
+        labels = [label for figure in re.findall("<svg.*?</svg>", text, re.DOTALL) for label in _texts(figure)]
+        assert max(map(len, labels)) <= 56
+        for end in ("one", "other"):
+            assert any(re.match(rf"a-long-name-.*….*-{end}\b", label.split("/")[-1]) for label in labels)
+    assert all(f"units/{name}<" in page and f"runs/{name}<" in page for name in names)
 
 
 def test_names_that_are_no_text_are_shown_as_far_as_they_are(tmp_path: Path):
