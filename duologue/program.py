@@ -64,6 +64,17 @@ def _flush() -> None:
         raise
 
 
+def _stand_in() -> None:
+    """Put nothing in the place of standard streams that are closed: the next file would take their number.
+
+    To Python they are None, and what is printed to None comes on standard output, among the results.
+    """
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
 def main() -> None:
     """Run the command line.
 
@@ -71,6 +82,7 @@ def main() -> None:
     nobody reads the output any more; 2 a mistake or a limit that the user can act on (one message, no traceback);
     130 interrupted by Ctrl-C.
     """
+    _stand_in()
     arguments, flags = sys.argv[1:], []
     if "--" in arguments:
         place = arguments.index("--")

@@ -286,6 +286,13 @@ def test_a_reader_that_has_seen_enough_is_no_error(lab: Path, buffered: bool) ->
     assert (ended.returncode, ended.stderr) == (1, "")
 
 
+def test_progress_does_not_come_among_the_results_where_standard_error_is_closed(lab: Path, tmp_path: Path) -> None:
+    making = ["synthesize", lab / "dialogues", "--out", tmp_path / "units", "--json"]
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, *PROGRAM, *making]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0 and json.loads(ended.stdout)["samples"] == 8
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_output_that_cannot_be_written_ends_in_one_message(lab: Path) -> None:
     with Path("/dev/full").open("w") as full:
