@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import fields
+from io import StringIO
 from typing import Annotated, Any
 
 import typer
@@ -30,8 +32,8 @@ def preflight(
     """Say what a command would take, before it runs: put `preflight` before it. Writes nothing.
 
     Partitions, shards, hours, tokens, GPU hours, disk and memory are reckoned from the manifest. With the command's
-    own --estimate (synthesize) or --plan (mix), what that measures follows. For mix, manifests may stand in for the
-    unit sets that are not made yet.
+    own --estimate (synthesize) or --plan (mix), what that measures follows, with --json as `measured`. For mix,
+    manifests may stand in for the unit sets that are not made yet.
 
     Example: duologue preflight synthesize manifests/chats --out units/chats --workers 8
     """
@@ -47,11 +49,19 @@ def preflight(
     its_own = parser.make_context(name, words, parent=root)
     options = its_own.params
     about = _mix(options, readers) if name == "mix" else _units(name, options, readers, gpus)
-    print(json.dumps(about) if options["as_json"] else "\n".join(_told(about)))
-    if options.get("estimate") or options.get("plan"):
-        # They measure, and write nothing.
-        with its_own:
+    # They measure, and write nothing.
+    measures = options.get("estimate") or options.get("plan")
+    if not options["as_json"]:
+        print("\n".join(_told(about)), flush=True)
+        if measures:
+            with its_own:
+                parser.invoke(its_own)
+        return
+    if measures:
+        with its_own, redirect_stdout(StringIO()) as said:
             parser.invoke(its_own)
+        about["measured"] = json.loads(said.getvalue())
+    print(json.dumps(about))
 
 
 def _units(name: str, options: dict[str, Any], readers: int, gpus: int | None) -> dict[str, Any]:

@@ -41,9 +41,11 @@ def test_preflight_stands_before_the_command_itself(lab: Path, duologue: Command
 
 
 def test_with_the_commands_own_plan_what_it_measures_follows(lab: Path, duologue: Command) -> None:
-    ended = duologue("preflight", "mix", lab / "units" / "chats", "--stage", 2, *MIXED, "--plan", "--json")
-    reckoned, measured = (json.loads(line) for line in ended.out.splitlines())
-    assert reckoned["command"] == "mix" and measured["inputs"] == 6 and "padding" in measured
+    command = ("preflight", "mix", lab / "units" / "chats", "--stage", 2, *MIXED, "--plan")
+    told = duologue(*command).out.splitlines()
+    assert told[0].startswith("before mix") and any(line.split()[0] == "padding" for line in told)
+    about = json.loads(duologue(*command, "--json").out)
+    assert about["command"] == "mix" and about["measured"]["inputs"] == 6 and "padding" in about["measured"]
 
 
 def test_preflight_refuses_what_the_command_would_refuse(lab: Path, duologue: Command) -> None:
