@@ -182,7 +182,9 @@ def why(
     directory: Annotated[
         Place, typer.Argument(parser=place, metavar="DIR", help="A sequence set, unit set or manifest.")
     ],
-    identifier: Annotated[str, typer.Argument(metavar="ID", help="Id of the dialogue.")],
+    identifier: Annotated[
+        str, typer.Argument(metavar="ID", help="Id of the dialogue; behind `--` if it begins with a dash.")
+    ],
     parents: Parents = None,
     as_json: AsJson = False,
 ) -> None:

@@ -84,7 +84,8 @@ def main() -> None:
     """
     _stand_in()
     arguments, flags = sys.argv[1:], []
-    if "--" in arguments:
+    # Behind the `--` of `why`, which runs nothing, stands an id that begins with a dash.
+    if "--" in arguments and arguments[0] != "why":
         place = arguments.index("--")
         arguments, flags = arguments[:place], arguments[place + 1 :]
     # Beam and its workers talk of themselves at length; what matters reaches the user as an error. Of the handler

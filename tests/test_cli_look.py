@@ -100,3 +100,11 @@ def test_status_and_why_print_lines_and_json(lab: Path, duologue: Command, tmp_p
     assert json.loads(duologue("why", lab / "units" / "chats", "chat-3", "--json").out)["id"] == "chat-3"
     refused(duologue("why", lab / "units" / "chats", "chat-9"), "chat-9", "Check the id")
     refused(duologue("status", tmp_path), "nothing of Duologue")
+
+
+def test_why_takes_an_id_that_begins_with_a_dash(duologue: Command, tmp_path: Path) -> None:
+    said = [{"role": role, "content": "Hello."} for role in ("user", "assistant")]
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"id": "-1", "messages": said}))
+    assert duologue("manifest", "dialogues", tmp_path / "chats.jsonl", "--out", tmp_path / "chats").code == 0
+    found = json.loads(duologue("why", "--json", tmp_path / "chats", "--", "-1").out)
+    assert found["id"] == "-1" and found["chain"][0]["places"]
