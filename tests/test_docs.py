@@ -4,20 +4,32 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
 from duologue.cli import app
 
-DOCS = Path(__file__).parents[1] / "docs"
+README = Path(__file__).parents[1] / "README.md"
+DOCS = README.parent / "docs"
 # A synopsis, not a command: `[--seed S]`, `a|b`, `DIR...`.
 _SYNOPSIS = re.compile(r"[\[\]|]|\.\.\.|\bDIR\b")
 
 
+def examples(group: Any) -> Iterator[tuple[str, str]]:
+    """Yield name and example of every command that helps with one."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from examples(command)
+        elif found := re.search("Example: (duologue .*)", command.help):
+            yield f"{name} --help", found[1]
+
+
 def commands() -> Iterator[tuple[str, str]]:
     """Yield page and line of every command in a block of a page, those that torchrun starts among them."""
-    for page in sorted(DOCS.glob("*.md")):
+    yield from examples(typer.main.get_command(app))
+    for page in (README, *sorted(DOCS.glob("*.md"))):
         for block in re.findall(r"^```\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE):
             for line in block.replace("\\\n", " ").splitlines():
                 found = re.match(r"(?:torchrun (?:--[\w-]+ (?:\d+ )?)+-m )?(duologue [a-z].*)", line)
