@@ -75,6 +75,9 @@ class Vocabulary:
         Raises:
             UserError: its ids have gaps, so the new ones would collide, or it has our tokens already.
         """
+        # Some come with both set, for models that read one text at a time: sentences would be cut and filled up.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         base_size = tokenizer.get_vocab_size(with_added_tokens=True)
         largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
         digest = hashlib.sha256(canonical_json(json.loads(tokenizer.to_str()))).hexdigest()

@@ -67,6 +67,17 @@ def test_no_text_becomes_a_control_token():
         assert bytes(ids.tolist()).decode() == text
 
 
+def test_a_tokenizer_that_cuts_and_fills_up_texts_does_neither_to_sentences(hugging_face):
+    plain = Vocabulary.from_hugging_face(hugging_face(words(), unk_token="<unk>"), 3)
+    cutting = words()
+    cutting.enable_truncation(2)
+    cutting.enable_padding(pad_id=0, pad_token="<unk>")
+    vocabulary = Vocabulary.from_hugging_face(hugging_face(cutting, unk_token="<unk>"), 3)
+    encoded = vocabulary.encode_text(["hello you hello you", "you"])
+    assert [ids.tolist() for ids in encoded] == [[1, 2, 1, 2], [2]]
+    assert vocabulary.identity == plain.identity
+
+
 def test_token_id_is_base_size_and_stream_id():
     stream = np.array([0, 77, 1, 91])
     tokens = BYTES.from_stream(stream)
