@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -92,6 +92,7 @@ class _Commit:
                 sidecar = yield from self._write(partition)
                 write_bytes(path, canonical_json(asdict(sidecar)))
             else:
+                _refuse_others([sidecar], self.fingerprint, self.directory)
                 yield
         inputs = partition.stop - partition.start
         if sidecar.rejected > self.most_rejects * self.inputs:
@@ -207,7 +208,10 @@ def run(
     def committed() -> dict[int, Sidecar]:
         asked = {file_name(stem, partition, "json") for partition in todo}
         found = (commit.sidecar for commit in find_commits(directory, stem) if commit.path.name in asked)
-        return {sidecar.partition.index: sidecar for sidecar in found if sidecar is not None}
+        whole = {sidecar.partition.index: sidecar for sidecar in found if sidecar is not None}
+        # Of two runs that began at the same moment, neither has found the other's work as it began.
+        _refuse_others(whole.values(), card.fingerprint, directory)
+        return whole
 
     sidecars = committed()
     missing = [partition for partition in todo if partition.index not in sidecars]
@@ -289,12 +293,18 @@ def prepare(directory: Path, card: Card, stems: Sequence[str], leftovers: Sequen
         ours = [f"{stem}-*.{suffix}" for stem in stems for suffix in ("tar", "json")]
         if is_finished(directory, card.fingerprint, [*ours, REJECTS, *leftovers]):
             return read_card(directory)
-        for commit in find_commits(directory, stems[0]):
-            if commit.sidecar is not None and commit.sidecar.fingerprint != card.fingerprint:
-                raise UserError(
-                    f"the directory holds an unfinished run with other inputs or settings: "
-                    f"{commit.sidecar.fingerprint[:12]}, this one is {card.fingerprint[:12]}",
-                    where=directory,
-                    hint="Run the earlier command to its end, choose another --out, or delete the directory",
-                )
+        found = (commit.sidecar for commit in find_commits(directory, stems[0]))
+        _refuse_others((sidecar for sidecar in found if sidecar is not None), card.fingerprint, directory)
     return None
+
+
+def _refuse_others(sidecars: Iterable[Sidecar], fingerprint: str, directory: Path) -> None:
+    """Refuse the commits of a run with other inputs or settings."""
+    for sidecar in sidecars:
+        if sidecar.fingerprint != fingerprint:
+            raise UserError(
+                f"the directory holds an unfinished run with other inputs or settings: "
+                f"{sidecar.fingerprint[:12]}, this one is {fingerprint[:12]}",
+                where=directory,
+                hint="Run the earlier command to its end, choose another --out, or delete the directory",
+            )

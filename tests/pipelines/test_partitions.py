@@ -153,6 +153,19 @@ def test_the_unfinished_run_of_other_settings_is_refused_with_both_named(tmp_pat
     assert CARD.fingerprint[:12] in str(refusal.value) and other.fingerprint[:12] in str(refusal.value)
 
 
+def test_of_two_runs_of_other_settings_that_began_together_neither_takes_the_others_shards(tmp_path: Path) -> None:
+    other = replace(CARD, config={"toy": "another"})
+    for card in (CARD, other):
+        module.prepare(tmp_path, card, Toy.stems)
+    with pytest.raises(UserError, match="cannot be had"):
+        module.run(Toy(fails_at=20), CARD, partitions(INPUTS, SIZE), tmp_path)
+    with pytest.raises(UserError, match="other inputs or settings"):
+        module.run(Toy(), other, partitions(INPUTS, SIZE), tmp_path)
+    # Nor where the other's came while it was at work.
+    with pytest.raises(UserError, match="other inputs or settings"):
+        next(module._Commit(Toy(), tmp_path, other.fingerprint, 1.0, INPUTS)(partitions(INPUTS, SIZE)[0]))
+
+
 def committing(station: Toy, directory: Path, partition: Partition) -> Generator[None, None, dict[str, int]]:
     return module._Commit(station, directory, CARD.fingerprint, 1.0, INPUTS)(partition)
 
