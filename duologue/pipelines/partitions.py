@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -73,8 +73,9 @@ class Station(Protocol):
 class _Commit:
     """Makes the shard of a partition, then its sidecar. What it writes depends on manifest and config alone.
 
-    It yields where the shard is made and has to be published: a disk or a store takes its time for that. A shard with
-    more rejects than all `inputs` of the run may have stops the run early; the sum is judged at its end.
+    It yields where the shard is made and has to be published: a disk or a store takes its time for that. Where one
+    worker knows of more rejects than all `inputs` may have, it ends the run. `rejected` has those that it knows of,
+    by the number of the partition: of earlier runs, and its own.
     """
 
     station: Station
@@ -82,6 +83,7 @@ class _Commit:
     fingerprint: str
     most_rejects: float
     inputs: int
+    rejected: dict[int, int]
 
     def __call__(self, partition: Partition) -> Generator[None, None, dict[str, int]]:
         path = self.directory / file_name(self.station.stems[0], partition, "json")
@@ -95,8 +97,11 @@ class _Commit:
                 _refuse_others([sidecar], self.fingerprint, self.directory)
                 yield
         inputs = partition.stop - partition.start
-        if sidecar.rejected > self.most_rejects * self.inputs:
-            raise _too_many([sidecar], self.inputs, self.most_rejects, self.directory, self.station.stems[0])
+        if sidecar.rejected:
+            self.rejected[partition.index] = sidecar.rejected
+            if sum(self.rejected.values()) > self.most_rejects * self.inputs:
+                # How many they are together, and which, the launcher says.
+                raise UserError("too many inputs were rejected", where=self.directory)
         return {"inputs": inputs, "outputs": sidecar.samples, "rejects": sidecar.rejected, **counts(sidecar.amounts)}
 
     def _write(self, partition: Partition) -> Generator[None, None, Sidecar]:
@@ -138,15 +143,25 @@ class _Commit:
         return sidecar
 
 
-def _too_many(sidecars: Sequence[Sidecar], inputs: int, most: float, directory: Path, stem: str) -> UserError:
-    """Say that too much was rejected, and take back the commits with rejects: the inputs may be mended by a rerun."""
+def _judge_rejects(sidecars: Collection[Sidecar], inputs: int, most: float, directory: Path, stem: str) -> None:
+    """Refuse a run that rejected too much, and take back the commits with rejects: the inputs may be mended.
+
+    Args:
+        sidecars: what is committed so far.
+        inputs: of the whole run.
+        most: share of them that may be rejected; never all of them.
+        directory: the artefact.
+        stem: what its sidecars are called.
+    """
     whole = [reject for sidecar in sidecars for reject in sidecar.rejects if reject.turn is None]
+    if not whole or (len(whole) <= most * inputs and len(whole) < inputs):
+        return
     for sidecar in sidecars:
         if sidecar.rejected:
             (directory / file_name(stem, sidecar.partition, "json")).unlink(missing_ok=True)
     reasons = ", ".join(f"{count} {reason}" for reason, count in count_by_reason(whole).items())
     allow = f", or allow more than {most} by --max-rejects" if len(whole) < inputs else ""
-    return UserError(
+    raise UserError(
         f"{len(whole)} of {inputs} inputs were rejected ({reasons}); the first: {whole[0].id}: {whole[0].message}",
         where=directory,
         hint=f"Mend the inputs{allow}: a rerun goes on from here",
@@ -204,6 +219,7 @@ def run(
             not stop writing there.
     """
     stem = station.stems[0]
+    inputs = todo[-1].stop if todo else 0
 
     def committed() -> dict[int, Sidecar]:
         asked = {file_name(stem, partition, "json") for partition in todo}
@@ -211,17 +227,23 @@ def run(
         whole = {sidecar.partition.index: sidecar for sidecar in found if sidecar is not None}
         # Of two runs that began at the same moment, neither has found the other's work as it began.
         _refuse_others(whole.values(), card.fingerprint, directory)
+        _judge_rejects(whole.values(), inputs, max_rejects, directory, stem)
         return whole
 
     sidecars = committed()
     missing = [partition for partition in todo if partition.index not in sidecars]
-    inputs = todo[-1].stop if todo else 0
+    rejected = {index: sidecar.rejected for index, sidecar in sidecars.items() if sidecar.rejected}
     counted = _Counted(directory, stem)
     watch = Watch(station.name, inputs, station.unit, counted())
     with locked(directory, fcntl.LOCK_SH), watched(watch, counted):
         # Workers elsewhere have another working directory.
-        commit = _Commit(station, directory.resolve(), card.fingerprint, max_rejects, inputs)
-        measured = for_each(commit, missing, workers=workers, flags=flags)
+        commit = _Commit(station, directory.resolve(), card.fingerprint, max_rejects, inputs, rejected)
+        try:
+            measured = for_each(commit, missing, workers=workers, flags=flags)
+        except UserError:
+            # Where too much was rejected, that is what there is to say.
+            committed()
+            raise
     (measures or Measures()).add(station.name, measured)
     sidecars = committed()
     lost = [partition.index for partition in todo if partition.index not in sidecars]
@@ -232,7 +254,7 @@ def run(
             hint="Run the same command again: it makes what is missing",
         )
     done = [sidecars[partition.index] for partition in todo]
-    card = _summed(card, done, directory, station.stems, max_rejects)
+    card = _summed(card, done, station.stems)
     every = [*rejects, *(reject for sidecar in done for reject in sidecar.rejects)]
     card = replace(card, rejects=count_by_reason(every), totals={**card.totals, **(totals or {})})
     # Attempts that the engine gave up may be at work still; those that were killed have left what nobody swept yet.
@@ -245,15 +267,10 @@ def run(
     return card
 
 
-def _summed(
-    card: Card, sidecars: Sequence[Sidecar], directory: Path, stems: Sequence[str], max_rejects: float
-) -> Card:
-    """Fill in what the sidecars say, or refuse to: every input is in a shard or in the rejects."""
+def _summed(card: Card, sidecars: Sequence[Sidecar], stems: Sequence[str]) -> Card:
+    """Fill in what the sidecars say: every input is in a shard or in the rejects."""
     inputs = sum(sidecar.partition.stop - sidecar.partition.start for sidecar in sidecars)
     samples = sum(sidecar.samples for sidecar in sidecars)
-    rejected = inputs - samples
-    if rejected and (not samples or rejected > max_rejects * inputs):
-        raise _too_many(sidecars, inputs, max_rejects, directory, stems[0])
     sums: Counter[str] = Counter()
     for sidecar in sidecars:
         sums.update(sidecar.amounts)
@@ -270,7 +287,7 @@ def _summed(
         totals={
             "inputs": inputs,
             "samples": samples,
-            "rejects": rejected,
+            "rejects": inputs - samples,
             **{name: round(amount, 6) for name, amount in sorted(sums.items())},
             **({"checks": checks} if checks else {}),
         },
