@@ -19,8 +19,10 @@ FORMAT_VERSION = 1
 CARD = "dataset.json"
 RUN = "run.json"
 """What makes a directory a training run."""
+UNFINISHED = "unfinished"
+"""An empty file that marks a directory as ours until it is finished: other people's files may be called like ours."""
 _SIDECARS = "*-[0-9]*.json"
-_PARTS = ("*-[0-9]*.tar", "*-[0-9]*.parquet", _SIDECARS, f"{TEMPORARY}*")
+_PARTS = ("*-[0-9]*.tar", "*-[0-9]*.parquet", _SIDECARS, UNFINISHED, f"{TEMPORARY}*")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def write_card(directory: Path, card: Card) -> None:
     """
     content = {"format": FORMAT_VERSION, "fingerprint": card.fingerprint, **asdict(card)}
     write_bytes(directory / CARD, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    (directory / UNFINISHED).unlink(missing_ok=True)
 
 
 def read_card(directory: Path, *kinds: Kind) -> Card:
@@ -157,7 +160,8 @@ def mending(directory: Path) -> str:
 def is_finished(directory: Path, fingerprint: str, leftovers: Sequence[str] = ()) -> bool:
     """Make `directory` ready for an artefact, or say that the very same one is finished there already.
 
-    Creates the directory where there is none. What killed attempts left under temporary names is swept.
+    Creates the directory where there is none, and marks it as ours. What killed attempts left under temporary names
+    is swept.
 
     Args:
         directory: the `--out` of a command.
@@ -173,6 +177,7 @@ def is_finished(directory: Path, fingerprint: str, leftovers: Sequence[str] = ()
         card = read_card(directory)
         if card.fingerprint == fingerprint:
             sweep(directory)
+            (directory / UNFINISHED).unlink(missing_ok=True)
             return True
         raise UserError(
             f"the directory holds {card.kind} made from other inputs or settings: it is {card.fingerprint[:12]}, "
@@ -180,7 +185,11 @@ def is_finished(directory: Path, fingerprint: str, leftovers: Sequence[str] = ()
             where=directory,
             hint="Choose another --out, or delete the directory first",
         )
-    known = {path for pattern in leftovers for path in directory.glob(pattern)}
+    # Shards of others have such names too, and would be written over.
+    ours = (directory / UNFINISHED).exists() or any(directory.glob(_SIDECARS))
+    patterns = (UNFINISHED, *leftovers) if ours else ()
+    known = {path for pattern in patterns for path in directory.glob(pattern)}
     refuse_foreign(directory, (path.name for path in entries(directory) if path not in known), "artefact")
     sweep(directory)
+    write_bytes(directory / UNFINISHED, b"")
     return False

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from duologue.errors import UserError, explained
-from duologue.formats.card import Card
+from duologue.formats.card import UNFINISHED, Card
 from duologue.formats.fingerprint import fingerprint, sha256_file
 from duologue.formats.publish import make_directory, refuse_foreign, sweep, write_bytes
 from duologue.formats.rejects import REJECTS, Reject, count_by_reason, write_rejects
 
 ABOUT = "export.json"
 STATION = "export"
-_UNFINISHED = "unfinished"
 _FORMAT_VERSION = 1
 
 
@@ -59,11 +58,11 @@ class Export:
         if ABOUT in present:
             return self._finished()
         # Without the mark, files of these names are somebody else's: they are neither deleted nor written over.
-        ours = {*self.names, REJECTS, _UNFINISHED} if _UNFINISHED in present else set()
+        ours = {*self.names, REJECTS, UNFINISHED} if UNFINISHED in present else set()
         refuse_foreign(self.out, (name for name in present if name not in ours), "export")
         sweep(self.out)
-        write_bytes(self.out / _UNFINISHED, b"")
-        for name in ours - {_UNFINISHED}:
+        write_bytes(self.out / UNFINISHED, b"")
+        for name in ours - {UNFINISHED}:
             (self.out / name).unlink(missing_ok=True)
         return None
 
@@ -86,7 +85,7 @@ class Export:
                 where=self.out,
                 hint="Choose another --out, or delete the directory first",
             )
-        (self.out / _UNFINISHED).unlink(missing_ok=True)
+        (self.out / UNFINISHED).unlink(missing_ok=True)
         return about
 
     def finish(
@@ -131,5 +130,5 @@ class Export:
             ],
         }
         write_bytes(self.out / ABOUT, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
-        (self.out / _UNFINISHED).unlink(missing_ok=True)
+        (self.out / UNFINISHED).unlink(missing_ok=True)
         return content

@@ -144,7 +144,33 @@ def test_leftovers_of_an_unfinished_run_are_let_be_and_temporary_files_swept(tmp
     (tmp_path / "units-00000.json").touch()
     (tmp_path / temporary_name("units-00001.tar")).touch()
     assert not is_finished(tmp_path, CARD.fingerprint, ["units-*.tar", "units-*.json"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["units-00000.json", "units-00000.tar"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["unfinished", "units-00000.json", "units-00000.tar"]
+
+
+def test_shards_of_others_that_are_called_like_ours_are_refused_and_kept(tmp_path):
+    (tmp_path / "train-00000.tar").write_bytes(b"images of somebody else")
+    patterns = ["train-*.tar", "index"]
+    for name in ("train-00000.tar", "index"):
+        with pytest.raises(UserError, match=f"not empty: it holds {name}"):
+            is_finished(tmp_path, CARD.fingerprint, patterns)
+        (tmp_path / "train-00000.tar").unlink(missing_ok=True)
+        (tmp_path / "index").mkdir(exist_ok=True)
+    assert list(tmp_path.iterdir()) == [tmp_path / "index"]
+
+
+def test_a_shard_that_a_run_left_before_its_first_sidecar_is_its_own(tmp_path):
+    assert not is_finished(tmp_path, CARD.fingerprint, ["units-*.tar"])
+    (tmp_path / "units-00000.tar").touch()
+    assert not is_finished(tmp_path, CARD.fingerprint, ["units-*.tar"])
+    write_card(tmp_path, CARD)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.json", "units-00000.tar"]
+
+
+def test_a_run_that_died_just_behind_its_card_is_tidied_up(tmp_path):
+    write_card(tmp_path, CARD)
+    (tmp_path / "unfinished").touch()
+    assert is_finished(tmp_path, CARD.fingerprint)
+    assert list(tmp_path.iterdir()) == [tmp_path / "dataset.json"]
 
 
 def test_files_that_nobody_knows_are_refused_and_kept(tmp_path):

@@ -196,6 +196,18 @@ def test_a_mix_is_repaired_and_its_command_named(
     shutil.rmtree(out)
 
 
+def test_a_mix_that_loses_every_shard_is_made_again_in_its_place(lab: Path) -> None:
+    out = lab / "sequences" / "lost"
+    shutil.copytree(lab / "sequences" / "stage2", out)
+    for path in out.glob("*.tar"):
+        flip(path)
+    repair(out)
+    assert not list(out.glob("train-*")) and (out / "vocabulary").is_dir()
+    mixed(lab, out)
+    assert contents(out) == contents(lab / "sequences" / "stage2")
+    shutil.rmtree(out)
+
+
 def test_the_command_of_units_names_what_the_card_tells(lab: Path) -> None:
     foreign = lab / "units" / "foreign"
     words = command_of(foreign, read_card(foreign))
