@@ -96,6 +96,17 @@ def read_sample(sample: Sample, path: Path, *, sentences: bool = True) -> UnitSa
         raise damaged(path, f"sample {sample.key}: {error}") from error
 
 
+def _check_numbers(dialogue: UnitSample, units: int, path: Path) -> None:
+    """Check what would come out as a token of something else: damage that headers and JSON survive."""
+    low, high = (int(bound) for bound in (dialogue.units.min(initial=0), dialogue.units.max(initial=0)))
+    if low < 0 or high >= units:
+        raise damaged(path, f"{dialogue.id} has units {low} to {high}; the tokenizer's are 0 to {units - 1}")
+    for sentence in dialogue.sentences:
+        inside = 0 <= sentence.first_frame <= sentence.first_frame + sentence.frames <= dialogue.units.shape[1]
+        if not inside or sentence.channel not in (0, 1):
+            raise damaged(path, f"{dialogue.id} has a sentence outside of it: {sentence.text[:30]!r}")
+
+
 def write_as_tokens(
     dialogue: UnitSample, visit: tuple[int, int], asked: float, settings: MixSettings, vocabulary: Vocabulary, f: int
 ) -> tuple[AtomicTokens, float]:
@@ -159,6 +170,7 @@ def index_shard(shard: UnitShard, settings: MixSettings, vocabulary: Vocabulary,
         if dialogue.split != settings.split:
             others.append(seeds.integer(dialogue.source, dialogue.id))
             continue
+        _check_numbers(dialogue, vocabulary.units, shard.path)
         dialogues.append(seeds.integer(dialogue.source, dialogue.id))
         if not settings.synchronous and not dialogue.sentences:
             rejects.append(

@@ -202,6 +202,24 @@ def test_the_plan_says_what_the_mix_makes_and_writes_nothing(
         assert rows[0]["asked"] < rows[-1]["asked"]
 
 
+def test_numbers_that_damage_has_changed_are_not_mixed(talks: list[UnitSample], tmp_path: Path) -> None:
+    first, (said, *_) = talks[0], talks[0].sentences
+    stranger, late = replace(said, channel=3), replace(said, first_frame=999)
+    negative, large = np.array(first.units), np.array(first.units)
+    negative[0, 5], large[0, 5] = -3, 16384
+    damages = [
+        ("talk 0 has units -3 to", replace(first, units=negative)),
+        ("talk 0 has units 0 to 16384", replace(first, units=large)),
+        ("talk 0 has a sentence outside of it: 'How are", replace(first, sentences=(stranger,))),
+        ("talk 0 has a sentence outside of it: 'How are", replace(first, sentences=(late,))),
+    ]
+    for number, (message, damaged) in enumerate(damages):
+        unit_set(tmp_path / f"units{number}", [damaged, talks[1]])
+        settings = of(TEXT, UnitSource(tmp_path / f"units{number}", 1.0))
+        with pytest.raises(UserError, match=f"the shard is damaged: {message}"):
+            plan_mix(settings)
+
+
 def test_two_sets_of_one_tokenizer_mix(talks: list[UnitSample], units: Path, tmp_path: Path) -> None:
     others = [replace(talk, id=f"other {talk.id}", source="others") for talk in talks]
     unit_set(tmp_path / "others", others, audio=False)
