@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -185,11 +186,12 @@ def is_finished(directory: Path, fingerprint: str, leftovers: Sequence[str] = ()
             where=directory,
             hint="Choose another --out, or delete the directory first",
         )
+    names = [path.name for path in entries(directory)]
     # Shards of others have such names too, and would be written over.
-    ours = (directory / UNFINISHED).exists() or any(directory.glob(_SIDECARS))
-    patterns = (UNFINISHED, *leftovers) if ours else ()
-    known = {path for pattern in patterns for path in directory.glob(pattern)}
-    refuse_foreign(directory, (path.name for path in entries(directory) if path not in known), "artefact")
+    ours = any(name == UNFINISHED or fnmatchcase(name, _SIDECARS) for name in names)
+    known = (UNFINISHED, *leftovers) if ours else ()
+    foreign = [name for name in names if not any(fnmatchcase(name, pattern) for pattern in known)]
+    refuse_foreign(directory, foreign, "artefact")
     sweep(directory)
     write_bytes(directory / UNFINISHED, b"")
     return False
