@@ -19,6 +19,8 @@ from duologue.formats.vocabulary import Vocabulary
 
 BYTES = "bytes"
 _SHORTEST_SEQUENCE = 64
+# A plan holds epochs and copies in 16 bits; sequences and chunks are held whole, and no model takes longer ones.
+_MOST_TIMES, _LONGEST_SEQUENCE, _LONGEST_CHUNK_MS = 2**16 - 1, 2**24, 60_000
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,15 @@ def check_ranges(settings: MixSettings) -> None:
     limits = [
         (settings.stage in (1, 2, 3), "--stage", "is 1, 2 or 3"),
         (len(settings.sources) > 0, "UNITS", "names at least one unit set"),
-        (settings.epochs >= 1, "--epochs", "is 1 or more"),
+        (1 <= settings.epochs <= _MOST_TIMES, "--epochs", f"is 1 to {_MOST_TIMES}"),
+        (all(each.weight <= _MOST_TIMES for each in settings.sources), "UNITS:WEIGHT", f"is {_MOST_TIMES} at most"),
+        (1 <= settings.chunk_ms <= _LONGEST_CHUNK_MS, "--chunk-ms", f"is 1 to {_LONGEST_CHUNK_MS}"),
         (settings.sequences_per_shard >= 1, "--sequences-per-shard", "is 1 or more"),
-        (settings.sequence_length >= _SHORTEST_SEQUENCE, "--sequence-length", f"is {_SHORTEST_SEQUENCE} or more"),
+        (
+            _SHORTEST_SEQUENCE <= settings.sequence_length <= _LONGEST_SEQUENCE,
+            "--sequence-length",
+            f"is {_SHORTEST_SEQUENCE} to {_LONGEST_SEQUENCE}",
+        ),
         (settings.level in ("sentence", "turn"), "--level", "is sentence or turn"),
         (settings.split in ("train", "valid", "test"), "--split", "is train, valid or test"),
     ]

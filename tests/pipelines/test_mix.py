@@ -252,7 +252,10 @@ def test_units_of_two_tokenizers_are_refused_with_both_named(
     [
         ({"stage": 4}, "--stage"),
         ({"epochs": 0}, "--epochs"),
+        ({"epochs": 70_000}, "--epochs is 1 to 65535"),
         ({"sequence_length": 8}, "--sequence-length"),
+        ({"sequence_length": 10**13}, "--sequence-length"),
+        ({"chunk_ms": 10**15}, "--chunk-ms"),
         ({"chunk_ms": 150}, "whole number of frames"),
         ({"split": "dev"}, "--split"),
         ({"split": "test"}, "nothing to mix"),
@@ -267,6 +270,12 @@ def test_wrong_settings_are_refused(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match=says):
         mix(of(SYNC, UnitSource(units, 1.0), **changes), tmp_path / "out")
+
+
+def test_a_weight_that_no_mix_could_end_with_is_refused(units: Path) -> None:
+    for weight in (70_000.0, 1e300):
+        with pytest.raises(UserError, match="UNITS:WEIGHT is 65535 at most"):
+            plan_mix(of(SYNC, UnitSource(units, weight)))
 
 
 def test_weights_are_read_from_the_command_line(tmp_path: Path) -> None:

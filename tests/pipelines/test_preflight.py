@@ -162,3 +162,5 @@ def test_wrong_inputs_are_refused(chats: Path, calls: Path, tmp_path: Path) -> N
         before_units(plan(tmp_path / "nowhere"), 8)
     with pytest.raises(UserError, match="--epochs"):
         before_mix(MixSettings(stage=2, sources=(UnitSource(chats, 1.0),), epochs=0), None, 1, 1)
+    with pytest.raises(UserError, match="--chunk-ms is 1 to"):
+        before_mix(MixSettings(stage=2, sources=(UnitSource(chats, 1.0),), chunk_ms=0), None, 1, 1)
