@@ -45,7 +45,12 @@ class Measures:
                 hint="Name a file beside it by --metrics",
             )
         # At once: a run that finds everything done measures nothing, and a place that cannot be written shows now.
-        self._write(path)
+        try:
+            self._write(path)
+        except FileNotFoundError as error:
+            raise UserError(
+                "there is no such directory", where=path.parent, hint="Make it, or correct --metrics"
+            ) from error
 
     def add(self, name: str, measured: Measured) -> None:
         """Keep what was measured on a pipeline, and say it; nothing where all was done before."""

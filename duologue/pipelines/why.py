@@ -42,6 +42,10 @@ def why(directory: Path, identifier: str, parents: Sequence[Path] = ()) -> dict[
     """
     around = Neighbours(directory, parents)
     start = read_card(directory)
+    try:
+        identifier.encode()
+    except UnicodeEncodeError as error:
+        raise UserError("the id is not UTF-8, which every id is", where=repr(identifier), hint="Check it") from error
     waiting: list[tuple[dict[str, str], Path | None]] = [(start.as_parent(), directory)]
     chain: list[dict[str, Any]] = []
     seen = set()

@@ -54,6 +54,8 @@ def test_a_place_that_cannot_be_written_shows_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError):
         Measures(tmp_path / "file" / "metrics.json", tmp_path / "out")
+    with pytest.raises(UserError, match="no such directory"):
+        Measures(tmp_path / "nowhere" / "metrics.json", tmp_path / "out")
 
 
 def test_counters_are_whole_numbers() -> None:

@@ -126,6 +126,9 @@ def test_a_manifest_of_recordings_tells_of_the_audio(lab: Path) -> None:
 def test_an_unknown_id_and_a_damaged_shard_are_errors(lab: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing is known of a dialogue 'talk 33'"):
         why(lab / "sequences" / "stage2", "talk 33")
+    # As Python has the arguments of a program that are in another encoding.
+    with pytest.raises(UserError, match="the id is not UTF-8"):
+        why(lab / "sequences" / "stage2", "caf\udce9")
     shutil.copytree(lab / "units" / "talks", tmp_path / "units")
     shard = tmp_path / "units" / "units-00000.tar"
     shard.write_bytes(shard.read_bytes()[:700])
