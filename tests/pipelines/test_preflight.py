@@ -134,7 +134,7 @@ def test_a_run_as_it_should_be_warns_of_nothing(calls: Path, tmp_path: Path) -> 
 
 
 def test_a_disk_that_is_too_small_is_warned_of(calls: Path, tmp_path: Path) -> None:
-    settings = MixSettings(stage=3, sources=(UnitSource(calls, 1.0),), epochs=10**8)
+    settings = MixSettings(stage=3, sources=(UnitSource(calls, 5e4),), epochs=50_000)
     about = before_mix(settings, tmp_path / "out", workers=2, readers=8)
     assert said(about, "are free there") and said(about, "of memory, this machine has")
 
