@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint
@@ -113,11 +113,13 @@ def read_card(directory: Path, *kinds: Kind) -> Card:
                 hint="Upgrade Duologue",
             )
         card = Card(**content)
+        if misshapen := _misshapen(card):
+            raise ValueError(f"its {', '.join(misshapen)} cannot be read")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"the card is damaged ({error})", where=path, hint=mending(directory)) from error
     if card.fingerprint != recorded:
         raise UserError(
-            f"the card was changed by hand: it says {recorded[:12]}, its content gives {card.fingerprint[:12]}",
+            f"the card was changed by hand: it says {str(recorded)[:12]}, its content gives {card.fingerprint[:12]}",
             where=path,
             hint=mending(directory),
         )
@@ -129,6 +131,32 @@ def read_card(directory: Path, *kinds: Kind) -> Card:
             hint="Check the order of the steps: manifest, then synthesize or tokenize, then mix, then train",
         )
     return card
+
+
+def _misshapen(card: Card) -> list[str]:
+    """Return the fields that are not built as those of a card are. What of them is missing, `verify` says."""
+
+    def all_are(kind: type, values: Any) -> bool:
+        return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+    def numbers(part: Mapping[str, Any], *names: str) -> bool:
+        return all(type(part.get(name, 0)) is int and part.get(name, 0) >= 0 for name in names)
+
+    shapes = {
+        "kind": card.kind in get_args(Kind),
+        "config": isinstance(card.config, dict),
+        "parents": all_are(dict, card.parents)
+        and all(all_are(str, [parent.get("kind"), parent.get("fingerprint")]) for parent in card.parents),
+        "tokenizer": isinstance(card.tokenizer, dict | None),
+        "vocabulary": isinstance(card.vocabulary, dict | None),
+        "shards": all_are(dict, card.shards)
+        and all(isinstance(shard.get("name"), str) and numbers(shard, "samples", "bytes") for shard in card.shards),
+        "totals": isinstance(card.totals, dict)
+        and numbers(card.totals, "inputs", "samples", "rejects", "tokens", "frames"),
+        "rejects": isinstance(card.rejects, dict),
+        "licences": all_are(str, card.licences),
+    }
+    return [name for name, well in shapes.items() if not well]
 
 
 def _without_card(directory: Path) -> UserError:

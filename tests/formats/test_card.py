@@ -93,6 +93,31 @@ def edited(directory, **changes) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kind", "songs"),
+        ("config", []),
+        ("parents", [{"kind": "units"}]),
+        ("parents", None),
+        ("tokenizer", "embedded"),
+        ("shards", {}),
+        ("shards", [{"samples": 3}]),
+        ("shards", [{"name": "units-00000.tar", "samples": "3"}]),
+        ("totals", None),
+        ("totals", {"samples": -1}),
+        ("rejects", []),
+        ("licences", "CC0-1.0"),
+        ("licences", [{}]),
+    ],
+)
+def test_card_with_a_field_of_another_shape_is_damaged(tmp_path, field, value):
+    write_card(tmp_path, CARD)
+    content = json.loads((tmp_path / "dataset.json").read_bytes())
+    (tmp_path / "dataset.json").write_text(json.dumps({**content, field: value}))
+    assert f"the card is damaged (its {field} cannot be read)" in refusal(tmp_path)
+
+
 def test_card_with_an_unknown_field_is_damaged(tmp_path):
     edited(tmp_path, colour="blue")
     assert "damaged" in refusal(tmp_path)
