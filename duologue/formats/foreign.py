@@ -29,9 +29,14 @@ def mapped(path: Path) -> mmap:
     """Return a file's bytes, mapped into memory.
 
     Raises:
-        UserError: there is no such file, it is empty, may not be read, or is only the pointer to a file.
+        UserError: there is no such file, it is empty or no file, may not be read, or is only the pointer to a file.
     """
     try:
+        with explained(path, "reading"):
+            special = path.exists() and not (path.is_file() or path.is_dir())
+        if special:
+            # A pipe would be waited for.
+            raise UserError("this is a pipe or a device, not a file", where=path, hint="Give the file itself")
         with explained(path, "reading"), path.open("rb") as file:
             data = mmap(file.fileno(), 0, access=ACCESS_READ)
     except FileNotFoundError as error:

@@ -1,6 +1,8 @@
 import gzip
 import io
+import os
 import pickle
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -228,6 +230,12 @@ def test_checkpoint_given_as_quantizer_is_told(tmp_path):
 def test_file_that_is_something_else_is_told(tmp_path, content, message):
     (tmp_path / "km.bin").write_bytes(content)
     assert message in refusal(tmp_path / "km.bin")
+
+
+def test_pipe_or_device_is_told_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        assert "pipe or a device" in refusal(path)
 
 
 def test_file_that_is_not_there_is_told(tmp_path):
