@@ -227,6 +227,9 @@ def _checked(value: Any, hint: Any, where: str, key: str) -> Any:
     if not isinstance(value, hint) or isinstance(value, bool):
         names = {int: "a whole number", float: "a number", str: "a text"}
         raise _wrong(where, key, f"{value!r}, not {names.get(hint, 'a table')}")
+    if isinstance(value, str) and not value.isprintable():
+        # A path of another encoding, from the command line: the run could not be described with it.
+        raise _wrong(where, key, f"{value!r}, which has characters that cannot be printed, or is not UTF-8")
     return value
 
 

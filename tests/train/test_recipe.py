@@ -122,6 +122,11 @@ def test_a_wrong_recipe_is_refused_by_name(tmp_path: Path, change: tuple[str, st
     assert caught.value.hint
 
 
+def test_a_model_whose_path_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model\.path is .*not UTF-8"):
+        load_recipe(_file(tmp_path, MINIMAL), {"model": {"path": "llama-\udcff"}})
+
+
 def test_no_number_of_a_recipe_may_be_infinite(tmp_path: Path) -> None:
     floats = [
         f"{prefix}{entry.name}"
