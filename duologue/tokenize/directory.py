@@ -1,12 +1,16 @@
-"""A tokenizer's directory, before it is written: it holds one tokenizer and nothing else."""
+"""A tokenizer's directory, as it is begun and finished: it holds one tokenizer and nothing else."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from duologue.errors import UserError, explained
+from duologue.formats.card import UNFINISHED
 from duologue.formats.places import entries
-from duologue.formats.publish import make_directory, refuse_foreign, sweep
+from duologue.formats.publish import make_directory, refuse_foreign, sweep, write_bytes
 from duologue.tokenize.tokenizer import ABOUT, MODEL, QUANTIZER, VOCODER
 
 
@@ -23,11 +27,26 @@ def make_ready(out: Path) -> None:
         raise UserError(
             "the directory holds a tokenizer already", where=out, hint="Choose another --out, or delete the directory"
         )
-    # The description is written last: without it, the files of a tokenizer are what an interrupted command left.
-    left = {MODEL, QUANTIZER, VOCODER}
-    refuse_foreign(out, names - left, "tokenizer")
+    # Without the mark, files of these names are somebody else's: many models are called so.
+    left = {MODEL, QUANTIZER, VOCODER} & names if UNFINISHED in names else set()
+    refuse_foreign(out, names - left - {UNFINISHED}, "tokenizer")
     sweep(out)
     with explained(out):
         # It may have been of another kind: a vocoder beside units that are not its own would speak nonsense.
-        for name in sorted(names & left):
+        for name in sorted(left):
             (out / name).unlink()
+    write_bytes(out / UNFINISHED, b"")
+
+
+def finish(out: Path, about: Mapping[str, Any]) -> None:
+    """Write `tokenizer.json`, which declares the tokenizer whole.
+
+    Args:
+        out: the directory, with all other files in it.
+        about: what it says.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    write_bytes(out / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
+    (out / UNFINISHED).unlink(missing_ok=True)

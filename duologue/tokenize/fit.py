@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from duologue.errors import UserError
 from duologue.formats import seeds
 from duologue.formats.publish import make_directory, write_bytes
+from duologue.tokenize.directory import finish
 from duologue.tokenize.mfcc import (
     DIMENSIONS,
     HOP,
@@ -26,7 +26,7 @@ from duologue.tokenize.mfcc import (
     log_magnitudes,
     nearest,
 )
-from duologue.tokenize.tokenizer import ABOUT, FORMAT, QUANTIZER, VOCODER
+from duologue.tokenize.tokenizer import FORMAT, QUANTIZER, VOCODER
 
 _SPECTRUM = 257
 
@@ -141,5 +141,5 @@ def fit(
     write_bytes(directory / QUANTIZER, quantizer)
     write_bytes(directory / VOCODER, save({"log_magnitude": means.astype(np.float16)}))
     about = {"kind": identity["kind"], "format": FORMAT, "identity": identity, "fit": report}
-    write_bytes(directory / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
+    finish(directory, about)
     return report

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,10 +19,10 @@ from duologue.formats.foreign import foreign
 from duologue.formats.publish import write_bytes
 from duologue.tokenize.architecture import SAMPLE_RATE, Architecture
 from duologue.tokenize.checkpoints import read_checkpoint
-from duologue.tokenize.directory import make_ready
+from duologue.tokenize.directory import finish, make_ready
 from duologue.tokenize.encoder import PRECISIONS, WAY
 from duologue.tokenize.quantizer_files import read_quantizer
-from duologue.tokenize.tokenizer import ABOUT, FORMAT, MODEL, QUANTIZER
+from duologue.tokenize.tokenizer import FORMAT, MODEL, QUANTIZER
 from duologue.tokenize.weights import native
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -167,7 +166,7 @@ def write_tokenizer(
         about["fit"] = dict(fit)
     write_bytes(out / MODEL, network)
     write_bytes(out / QUANTIZER, quantized)
-    write_bytes(out / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
+    finish(out, about)
     return about
 
 

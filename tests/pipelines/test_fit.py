@@ -13,6 +13,7 @@ from duologue.manifests.splits import Splits
 from duologue.manifests.stereo import write_recordings
 from duologue.pipelines.fit import fit_tokenizer
 from duologue.pipelines.tokenize import tokenize
+from duologue.tokenize.directory import make_ready
 from duologue.tokenize.mfcc import QUANTIZER
 from duologue.tokenize.tokenizer import ABOUT, load_tokenizer
 from tests.pipelines.comparing import contents
@@ -106,6 +107,7 @@ def test_a_directory_with_other_files_is_refused(recordings: Path, tmp_path: Pat
 def test_what_an_interrupted_fit_left_is_made_whole(
     recordings: Path, fitted: tuple[Path, dict[str, object]], tmp_path: Path
 ) -> None:
+    make_ready(tmp_path)
     for name, content in contents(fitted[0]).items():
         if name != ABOUT:
             (tmp_path / name).write_bytes(content[:100])

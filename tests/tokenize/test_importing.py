@@ -15,6 +15,7 @@ from duologue.errors import UserError
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.temporary import temporary_name
 from duologue.tokenize.architecture import Architecture
+from duologue.tokenize.directory import make_ready
 from duologue.tokenize.importing import import_tokenizer
 from duologue.tokenize.tokenizer import directory_of, load_tokenizer
 from tests.tokenize.making import DIM, UNITS, Disguised, Malicious, hubert, kmeans, save_hugging_face
@@ -369,9 +370,16 @@ def test_directory_with_other_files_is_refused(tmp_path, made):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_weights_of_others_that_are_called_like_ours_are_left_alone(tmp_path, made):
+    (tmp_path / "model.safetensors").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"not empty: it holds model\.safetensors"):
+        imported(made / "base", made, tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == b"mine"
+
+
 def test_what_an_interrupted_import_left_is_made_whole(tmp_path, made):
     imported(made / "base", made, tmp_path / "whole")
-    (tmp_path / "out").mkdir()
+    make_ready(tmp_path / "out")
     (tmp_path / "out" / "model.safetensors").write_bytes(b"half")
     # Of a fit, whose units it makes audible.
     shutil.copy(directory_of("embedded") / "vocoder.safetensors", tmp_path / "out")
