@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from duologue.errors import UserError
-from duologue.formats.card import read_card
+from duologue.formats.card import UNFINISHED, read_card
 from duologue.formats.rejects import Reject, read_rejects
 from duologue.formats.units import Turn
 from duologue.manifests import schema
@@ -135,7 +135,7 @@ def test_nothing_of_a_killed_manifest_of_other_sources_stays(tmp_path, monkeypat
     refused = Reject("c", "manifest", "one_speaker", "only one speaker speaks")
     write_manifest(tmp_path / "out", "dialogues", {"x": 1}, lambda: [dialogue("a"), dialogue("b"), refused])
     # As if it had been killed before its card was there.
-    (tmp_path / "out" / "dataset.json").unlink()
+    (tmp_path / "out" / "dataset.json").rename(tmp_path / "out" / UNFINISHED)
     for out in ("out", "alone"):
         write_manifest(tmp_path / out, "dialogues", {"x": 2}, lambda: [dialogue("a")])
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["dataset.json", "dialogues-00000.parquet"]
