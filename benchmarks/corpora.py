@@ -47,7 +47,8 @@ from measuring import interleaved, machine
 
 from duologue.formats.audio import channel_blocks
 from duologue.manifests.fisher import write_fisher
-from duologue.manifests.schema import Manifest, Recording
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import Recording
 from duologue.tokenize.activity import FRAME, SAMPLE_RATE, VoiceActivity
 from duologue.tokenize.checks import AudioChecks
 

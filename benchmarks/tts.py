@@ -38,7 +38,8 @@ from TTS.utils.synthesizer import PAD_SILENCE_SAMPLES
 from duologue import bundled
 from duologue.formats.rejects import Unusable
 from duologue.manifests.dialogues import write_dialogues
-from duologue.manifests.schema import Dialogue, Manifest
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import Dialogue
 from duologue.synth.coqui import load_coqui
 from duologue.synth.engine import SAMPLE_RATE, Engine, Speech, Utterance
 from duologue.synth.espeak import EspeakEngine

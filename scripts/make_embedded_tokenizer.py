@@ -21,7 +21,8 @@ from duologue import bundled
 from duologue.formats.audio import read_channels
 from duologue.formats.rejects import Unusable
 from duologue.manifests.dialogues import write_dialogues
-from duologue.manifests.schema import Dialogue, Manifest
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import Dialogue
 from duologue.synth.dialogue import speak
 from duologue.synth.engines import EngineChoice, load_engine
 from duologue.tokenize.fit import fit

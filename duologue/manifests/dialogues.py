@@ -13,7 +13,8 @@ from duologue.formats.card import Card
 from duologue.formats.rejects import Reject, Unusable
 from duologue.manifests.fields import Fields, NoSuchField, lookup
 from duologue.manifests.files import Record
-from duologue.manifests.schema import Dialogue, write_manifest
+from duologue.manifests.manifest import write_manifest
+from duologue.manifests.schema import Dialogue
 from duologue.manifests.shapes import GATHERED, SHAPES, Layout, detect, fits, layout_of_fields, own_id, read_dialogue
 from duologue.manifests.sources import Source, find_sources
 from duologue.manifests.splits import Splits, split_of

@@ -15,7 +15,8 @@ from duologue.manifests.fisher_known import bad_calls, known_bytes
 from duologue.manifests.fisher_tables import Facts, read_tables
 from duologue.manifests.fisher_transcript import MAX_BYTES, Transcript, read_transcript
 from duologue.manifests.fisher_tree import Call, Tree, find_fisher
-from duologue.manifests.schema import AudioChannel, Recording, write_manifest
+from duologue.manifests.manifest import write_manifest
+from duologue.manifests.schema import AudioChannel, Recording
 from duologue.manifests.splits import SplitPlan, Splits, plan_splits
 from duologue.progress import Watch
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from duologue.formats.card import read_card
-from duologue.manifests.schema import Dialogue, Manifest
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import Dialogue
 from duologue.pipelines.reckoning import ASSUMED
 from duologue.synth.voices import choose_voices
 

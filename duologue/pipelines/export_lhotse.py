@@ -15,7 +15,8 @@ from duologue.formats.fingerprint import canonical_json
 from duologue.formats.publish import publishing
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Turn
-from duologue.manifests.schema import Manifest, Recording
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import Recording
 from duologue.manifests.splits import NAMES
 from duologue.pipelines.export import STATION, Export
 from duologue.progress import Watch

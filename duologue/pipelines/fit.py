@@ -11,7 +11,8 @@ import numpy as np
 
 from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
-from duologue.manifests.schema import Manifest, Recording
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import Recording
 from duologue.pipelines.feeding import ahead, threads
 from duologue.pipelines.takes import Take
 from duologue.progress import Watch, say

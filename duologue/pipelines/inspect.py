@@ -16,7 +16,7 @@ from duologue.formats.shards import read_shard
 from duologue.formats.turntaking import per_minute
 from duologue.formats.units import UnitSample, unit_sample
 from duologue.formats.vocabulary import Vocabulary
-from duologue.manifests.schema import Manifest
+from duologue.manifests.manifest import Manifest
 
 _CHUNK_MS = 160
 

@@ -14,7 +14,8 @@ from duologue.formats.audio import flac_bytes
 from duologue.formats.card import Card, read_card
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Sentence, Turn, UnitSample, Word
-from duologue.manifests.schema import Dialogue, Manifest
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import Dialogue
 from duologue.pipelines.partitions import Output
 from duologue.pipelines.sidecars import Partition
 from duologue.pipelines.units import ALONE, RunOptions, encoded, make_units, resolved, tokenizer_of, unit_output

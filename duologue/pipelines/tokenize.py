@@ -13,7 +13,8 @@ from duologue.errors import UserError
 from duologue.formats.card import Card
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Sentence, UnitSample
-from duologue.manifests.schema import Manifest, Recording
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import Recording
 from duologue.pipelines.feeding import ahead, threads
 from duologue.pipelines.partitions import Output
 from duologue.pipelines.sidecars import Partition

@@ -16,7 +16,7 @@ from duologue.formats.card import Card
 from duologue.formats.rejects import Unusable
 from duologue.formats.shards import key_of
 from duologue.formats.units import UnitSample
-from duologue.manifests.schema import Manifest
+from duologue.manifests.manifest import Manifest
 from duologue.pipelines.measures import Measures
 from duologue.pipelines.partitions import Output, Station, prepare, run
 from duologue.pipelines.sidecars import partitions

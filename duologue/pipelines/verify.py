@@ -17,7 +17,8 @@ from duologue.formats.shards import Sample, key_of, read_shard
 from duologue.formats.sync import FIRST_UNIT, S0, S1
 from duologue.formats.units import UnitSample, unit_sample
 from duologue.formats.vocabulary import Vocabulary
-from duologue.manifests.schema import Dialogue, Manifest
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import Dialogue
 from duologue.pipelines.commits import Problem, commit_problems
 
 _SPLITS = ("train", "valid", "test")

@@ -18,7 +18,8 @@ from duologue.formats.rejects import REJECTS, read_rejects
 from duologue.formats.sequences import packed_sequence
 from duologue.formats.shards import damaged, key_of, read_shard
 from duologue.formats.units import unit_sample
-from duologue.manifests.schema import Manifest, Recording
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import Recording
 from duologue.pipelines.ancestry import Neighbours
 from duologue.pipelines.commits import stem_of
 

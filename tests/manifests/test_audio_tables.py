@@ -14,7 +14,8 @@ from duologue.errors import UserError
 from duologue.formats import seeds
 from duologue.formats.rejects import read_rejects
 from duologue.formats.units import Turn
-from duologue.manifests.schema import AudioChannel, Manifest, Recording
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import AudioChannel, Recording
 from duologue.manifests.stereo import write_recordings
 from tests.manifests.test_stereo import reasons, rows, write
 

@@ -9,7 +9,8 @@ from duologue.errors import UserError
 from duologue.formats.rejects import Reject, read_rejects
 from duologue.formats.units import Turn
 from duologue.manifests.candor import write_candor
-from duologue.manifests.schema import AudioChannel, Manifest, Recording
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import AudioChannel, Recording
 from duologue.manifests.splits import Splits
 from tests.manifests.candor_corpus import BACKBITER, HEADER, write_conversation
 

@@ -19,7 +19,8 @@ from duologue.formats.rejects import Reject, read_rejects
 from duologue.manifests import files, hub
 from duologue.manifests.dialogues import write_dialogues
 from duologue.manifests.fields import Fields
-from duologue.manifests.schema import Dialogue, DialogueTurn, Manifest
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import Dialogue, DialogueTurn
 from duologue.manifests.splits import Splits
 
 

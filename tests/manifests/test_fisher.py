@@ -9,7 +9,8 @@ from duologue.errors import UserError
 from duologue.formats.rejects import read_rejects
 from duologue.formats.units import Turn
 from duologue.manifests.fisher import LICENCE, write_fisher
-from duologue.manifests.schema import AudioChannel, Manifest, Recording
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import AudioChannel, Recording
 from duologue.manifests.splits import Splits, split_of
 from tests.manifests.fisher_corpus import calldata, look_alike, put, transcript, ulaw
 

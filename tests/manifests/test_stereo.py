@@ -14,7 +14,8 @@ from duologue import bundled
 from duologue.errors import UserError
 from duologue.formats.audio import read_channels
 from duologue.formats.rejects import read_rejects
-from duologue.manifests.schema import AudioChannel, Manifest, Recording
+from duologue.manifests.manifest import Manifest
+from duologue.manifests.schema import AudioChannel, Recording
 from duologue.manifests.sides import MARKERS
 from duologue.manifests.stereo import write_recordings
 

@@ -23,7 +23,8 @@ from duologue.formats.shards import read_shard
 from duologue.formats.temporary import TEMPORARY
 from duologue.formats.units import unit_sample
 from duologue.manifests.dialogues import write_dialogues
-from duologue.manifests.schema import Dialogue, DialogueTurn, Manifest, write_manifest
+from duologue.manifests.manifest import Manifest, write_manifest
+from duologue.manifests.schema import Dialogue, DialogueTurn
 from duologue.manifests.stereo import write_recordings
 from duologue.progress import say
 from tests.pipelines.comparing import contents

@@ -11,7 +11,8 @@ import soundfile
 
 from duologue.formats.seeds import generator
 from duologue.formats.units import Turn
-from duologue.manifests.schema import AudioChannel, Dialogue, DialogueTurn, Recording, write_manifest
+from duologue.manifests.manifest import write_manifest
+from duologue.manifests.schema import AudioChannel, Dialogue, DialogueTurn, Recording
 from tests.pipelines.campaign import Campaign, Tally, campaigns
 
 TALK = [

@@ -8,7 +8,8 @@ import pytest
 from duologue import bundled
 from duologue.errors import UserError
 from duologue.manifests.dialogues import write_dialogues
-from duologue.manifests.schema import Dialogue, DialogueTurn, write_manifest
+from duologue.manifests.manifest import write_manifest
+from duologue.manifests.schema import Dialogue, DialogueTurn
 from duologue.manifests.splits import Splits
 from duologue.pipelines.estimate import estimate
 from duologue.pipelines.mix import plan_mix

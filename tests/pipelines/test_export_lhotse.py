@@ -20,8 +20,8 @@ from duologue.errors import UserError
 from duologue.formats.audio import read_channels
 from duologue.formats.rejects import read_rejects
 from duologue.formats.units import Turn
-from duologue.manifests import schema
-from duologue.manifests.schema import AudioChannel, Recording, write_manifest
+from duologue.manifests.manifest import write_manifest
+from duologue.manifests.schema import AudioChannel, Recording
 from duologue.manifests.stereo import write_recordings
 from duologue.pipelines import export_lhotse as exporting
 from duologue.pipelines.export_lhotse import export_lhotse
@@ -275,7 +275,7 @@ def test_a_manifest_of_dialogues_is_refused(dialogues: Path, tmp_path: Path) -> 
 
 def test_memory_does_not_grow_with_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A row group of the manifest is read at once.
-    monkeypatch.setattr(schema, "ROWS_PER_GROUP", 4)
+    monkeypatch.setattr("duologue.manifests.manifest.ROWS_PER_GROUP", 4)
     audio = tmp_path / "audio"
     audio.mkdir()
     write_sound(audio / "call.wav", 1.0)

@@ -7,7 +7,8 @@ import pytest
 
 from duologue.errors import UserError
 from duologue.formats.units import Turn
-from duologue.manifests.schema import AudioChannel, Dialogue, DialogueTurn, Recording, write_manifest
+from duologue.manifests.manifest import write_manifest
+from duologue.manifests.schema import AudioChannel, Dialogue, DialogueTurn, Recording
 from duologue.pipelines.census import take_census
 from duologue.pipelines.mix import plan_mix
 from duologue.pipelines.mix_settings import MixSettings, UnitSource

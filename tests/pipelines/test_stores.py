@@ -19,7 +19,7 @@ from duologue.formats.publish import write_bytes
 from duologue.formats.sequences import SequenceSet
 from duologue.formats.temporary import TEMPORARY
 from duologue.manifests.dialogues import write_dialogues
-from duologue.manifests.schema import Manifest
+from duologue.manifests.manifest import Manifest
 from duologue.manifests.stereo import write_recordings
 from duologue.pipelines.mix import mix
 from duologue.pipelines.mix_settings import MixSettings, UnitSource

@@ -21,7 +21,8 @@ from duologue.formats.rejects import Unusable, read_rejects
 from duologue.formats.sequences import SequenceSet
 from duologue.formats.shards import read_shard
 from duologue.formats.units import UnitSample, unit_sample
-from duologue.manifests.schema import Dialogue, DialogueTurn, Manifest, write_manifest
+from duologue.manifests.manifest import Manifest, write_manifest
+from duologue.manifests.schema import Dialogue, DialogueTurn
 from duologue.manifests.stereo import write_recordings
 from duologue.pipelines.mix import mix
 from duologue.pipelines.mix_settings import MixSettings, UnitSource

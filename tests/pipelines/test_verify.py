@@ -20,7 +20,7 @@ from duologue.formats.sequences import VOCABULARY, PackedSequence, packed_sequen
 from duologue.formats.shards import read_shard
 from duologue.formats.units import UnitSample, unit_sample
 from duologue.formats.vocabulary import Vocabulary
-from duologue.manifests.schema import ROOT
+from duologue.manifests.manifest import ROOT
 from duologue.pipelines.mix import mix
 from duologue.pipelines.mix_settings import MixSettings, UnitSource
 from duologue.pipelines.verify import verify

@@ -8,8 +8,8 @@ from duologue.errors import UserError
 from duologue.formats.card import UNFINISHED, read_card
 from duologue.formats.rejects import Reject, read_rejects
 from duologue.formats.units import Turn
-from duologue.manifests import schema
-from duologue.manifests.schema import AudioChannel, Dialogue, DialogueTurn, Manifest, Recording, write_manifest
+from duologue.manifests.manifest import Manifest, write_manifest
+from duologue.manifests.schema import AudioChannel, Dialogue, DialogueTurn, Recording
 
 
 def dialogue(id: str) -> Dialogue:
@@ -93,8 +93,8 @@ def test_ids_that_cannot_be_printed_are_rejected(tmp_path):
 
 
 def test_rows_come_back_from_any_range(tmp_path, monkeypatch):
-    monkeypatch.setattr(schema, "ROWS_PER_GROUP", 4)
-    monkeypatch.setattr(schema, "ROWS_PER_FILE", 10)
+    monkeypatch.setattr("duologue.manifests.manifest.ROWS_PER_GROUP", 4)
+    monkeypatch.setattr("duologue.manifests.manifest.ROWS_PER_FILE", 10)
     rows = [dialogue(f"d{n}") for n in range(23)]
     write_manifest(tmp_path, "dialogues", {}, lambda: rows)
     manifest = Manifest(tmp_path)
@@ -130,8 +130,8 @@ def test_killed_manifest_is_unfinished_and_made_again(tmp_path):
 
 
 def test_nothing_of_a_killed_manifest_of_other_sources_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr(schema, "ROWS_PER_FILE", 1)
-    monkeypatch.setattr(schema, "ROWS_PER_GROUP", 1)
+    monkeypatch.setattr("duologue.manifests.manifest.ROWS_PER_FILE", 1)
+    monkeypatch.setattr("duologue.manifests.manifest.ROWS_PER_GROUP", 1)
     refused = Reject("c", "manifest", "one_speaker", "only one speaker speaks")
     write_manifest(tmp_path / "out", "dialogues", {"x": 1}, lambda: [dialogue("a"), dialogue("b"), refused])
     # As if it had been killed before its card was there.
