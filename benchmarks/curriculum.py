@@ -1,7 +1,7 @@
 """Stage 1 with the paper's rising share of speech against speech alone, on the same dialogues in one run.
 
     python benchmarks/curriculum.py --out curriculum
-    python benchmarks/curriculum.py --out curriculum --steps 400 --seeds 0 1 2 --json MORE_DIALOGUES.json
+    python benchmarks/curriculum.py --out longer --epochs 24 --seeds 0 1 2 --json MORE_DIALOGUES.json
 
 Both runs have the same model (the recipe demo-stage1), the same dialogues and as many steps; only the share of speech
 in their data differs. They are judged on dialogues that neither was trained on: the loss on units where half of the
