@@ -142,13 +142,16 @@ def voices(
 
     Example: duologue voices --listen voices/espeak
     """
-    from duologue.evaluate.voices import write_voices
+    from duologue.evaluate.voices import refuse_other_page, write_voices
     from duologue.synth.engine import SAMPLE_RATE
     from duologue.synth.engines import load_engine
     from duologue.synth.listening import SENTENCES, hear_voices
     from duologue.tokenize.devices import own_device
 
     choice = _choice(engine, model, model_config, licence, precision, batch, None)
+    if listen:
+        # Before the voices speak, which a model takes its time for.
+        refuse_other_page(listen)
     with load_engine(choice, own_device() if listen and engine != "espeak" else "cpu") as speaker:
         names, terms = list(speaker.voices), speaker.licence
         heard = hear_voices(speaker) if listen else {}

@@ -9,13 +9,32 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from duologue.errors import explained
+from duologue.errors import UserError, explained
 from duologue.evaluate.templates import template
 from duologue.formats.publish import write_bytes
 from duologue.formats.rejects import Unusable
 from duologue.formats.shards import key_of
 
 PAGE = "index.html"
+
+# Stands in every page that is written here.
+_MARK = b"duologue synthesize --voices"
+
+
+def refuse_other_page(directory: Path) -> None:
+    """Refuse a directory whose page somebody else wrote: many are called so.
+
+    Raises:
+        UserError: there is such a page, or it cannot be read.
+    """
+    page = directory / PAGE
+    with explained(page, "reading"):
+        if page.exists() and _MARK not in page.read_bytes():
+            raise UserError(
+                "a page of somebody else's is there, which is not written over",
+                where=page,
+                hint="Choose another --listen",
+            )
 
 
 def write_voices(
@@ -41,8 +60,9 @@ def write_voices(
         The page's path.
 
     Raises:
-        UserError: the directory cannot be written.
+        UserError: the directory cannot be written, or has another page (see `refuse_other_page`).
     """
+    refuse_other_page(directory)
     voices = []
     with explained(directory):
         directory.mkdir(parents=True, exist_ok=True)

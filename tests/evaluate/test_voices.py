@@ -52,3 +52,11 @@ def test_a_place_that_takes_nothing_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file stands where a directory"):
         write(tmp_path / "file")
+
+
+def test_a_page_of_somebody_elses_is_not_written_over(tmp_path: Path) -> None:
+    other = tmp_path / "index.html"
+    other.write_text("<title>My home page</title>")
+    with pytest.raises(UserError, match="somebody else's"):
+        write(tmp_path)
+    assert contents(tmp_path) == {"index.html": other.read_bytes()}
