@@ -29,6 +29,11 @@ _MONTH = "|".join(
 # Stands for the full stop of initials until the sentence's own punctuation is in order.
 _DOT = "\x01"
 _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?|\.\d+"
+# Behind digits, or what is written together with them: "3pm-", "$1M-", "5th-", "1990s-".
+_ENDS_OF_A_RANGE = (
+    r"(?:(?<=[\d%°])|(?<=\d[kKmMbB])|(?<=\d(?:st|nd|rd|th))|(?<=\d0s)"
+    r"|(?<=\d[AaPp][Mm])|(?<=\d [AaPp][Mm])|(?<=\d[ap]\.m\.)|(?<=\d [ap]\.m\.))"
+)
 _SUM = rf"\d{{1,3}}(?: \d{{3}})+\b|{_NUMBER}"
 
 
@@ -101,7 +106,7 @@ def _iso_date(match: re.Match[str]) -> str:
 
 def _month_day(match: re.Match[str]) -> str:
     month = next(month for month in MONTHS if month.startswith(match[1][:3]))
-    return f"{month} {ordinal(match[2])}"
+    return f"{month} {ordinal(match[2])}" + (f" to {ordinal(match[3])}" if match[3] else "")
 
 
 def _time(match: re.Match[str]) -> str:
@@ -162,11 +167,15 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"(?<![\d.-])\d{3}-\d{4}(?![\d-])", lambda m: digits(m[0])),
         (r"\b(\d{4})-(\d\d)-(\d\d)\b", _iso_date),
         (r"\b(\d{1,2})[/.-](\d{1,2})[/.-](\d{4}|\d{2})\b(?![.\d])", _numeric_date),
-        (rf"\b({_MONTH})\s?(\d{{1,2}})(?:st|nd|rd|th)?\b(?![:.,]\d|/)", _month_day),
+        (
+            rf"\b({_MONTH})\s?(\d{{1,2}})(?:st|nd|rd|th)?(?:\s?-\s?(\d{{1,2}})(?:st|nd|rd|th)?)?\b(?![:.,]\d|/)",
+            _month_day,
+        ),
+        # Before times, so that "7:30-9:00" and "4-6 pm" have their word between.
+        (rf"{_ENDS_OF_A_RANGE}\s?-\s?(?=[\d$£€])", lambda m: " to "),
         (r"\b(\d{1,2}):(\d\d)(?::\d\d)?(?!\d)(?:\s?([AaPp])\.?\s?[Mm]\b\.?)?", _time),
         (r"\b(1[0-2]|0?[1-9])()\s?([AaPp])\.?\s?[Mm]\b\.?", _time),
         (r"\b([ap])\.m\.", lambda m: _spelled(f"{m[1].upper()}M")),
-        (r"(?<=[\d%])\s?-\s?(?=[\d$£€])", lambda m: " to "),
         (
             r"(?:(?<=[\d%¢])\s?/\s?(?=day|night|mile|gallon)|(?<=[\w%¢])\s?/\s?(?!day|night|mile|gallon))"
             r"(day|night|mile|gallon|hour|hr|week|month|mo|year|yr|person)\b",

@@ -59,6 +59,24 @@ def test_written_english_is_said_as_people_say_it(sentence, expected):
     assert spoken(sentence) == expected
 
 
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("open 7:30-9:00, 4-6 p.m.", "open seven thirty to nine o'clock, four to six P.M."),
+        ("10am - 5pm or 9 p.m.-12", "ten A.M. to five P.M. or nine P.M. to twelve."),
+        ("July 28-29, May 5th-10th", "July twenty-eighth to twenty-ninth, May fifth to tenth."),
+        (
+            "the 5th-6th grade in the 1990s-2000s",
+            "the fifth to sixth grade in the nineteen nineties to two thousands.",
+        ),
+        ("$1M-$2M, 10%-15%", "one million dollars to two million dollars, ten percent to fifteen percent."),
+        ("an 80-yard run, PG-13, team-2", "an eighty yard run, P.G. thirteen, team two."),
+    ],
+)
+def test_the_ends_of_a_range_have_their_word_between(sentence, expected):
+    assert spoken(sentence) == expected
+
+
 @given(st.text(alphabet=st.sampled_from("0123456789.,:/-$£%°'\"#+= aAmMpPkKsthFC&@()"), max_size=40))
 def test_no_digit_or_sign_reaches_an_engine(sentence):
     try:
