@@ -28,7 +28,7 @@ _MONTH = "|".join(
 )
 # Stands for the full stop of initials until the sentence's own punctuation is in order.
 _DOT = "\x01"
-_NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?|\.\d+"
+_NUMBER = r"\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|\.\d+"
 # Behind digits, or what is written together with them: "3pm-", "$1M-", "5th-", "1990s-".
 _ENDS_OF_A_RANGE = (
     r"(?:(?<=[\d%°])|(?<=\d[kKmMbB])|(?<=\d(?:st|nd|rd|th))|(?<=\d0s)"
@@ -168,7 +168,7 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"\b(\d{4})-(\d\d)-(\d\d)\b", _iso_date),
         (r"\b(\d{1,2})[/.-](\d{1,2})[/.-](\d{4}|\d{2})\b(?![.\d])", _numeric_date),
         (
-            rf"\b({_MONTH})\s?(\d{{1,2}})(?:st|nd|rd|th)?(?:\s?-\s?(\d{{1,2}})(?:st|nd|rd|th)?)?\b(?![:.,]\d|/)",
+            rf"\b({_MONTH})\s?(\d{{1,2}})(?:st|nd|rd|th)?(?:\s?-\s?(\d{{1,2}})(?:st|nd|rd|th)?)?\b(?![:.]\d|,\d{{3}}(?!\d)|/)",
             _month_day,
         ),
         # Before times, so that "7:30-9:00" and "4-6 pm" have their word between.
@@ -201,7 +201,7 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"#(?=\w)", lambda m: "hashtag "),
         (r"(?<=\d)(?=[A-Za-z])|(?<=[A-Za-z])-?(?=\d)", lambda m: " "),
         (r"(?<=\d)\.(?=\d+\.\d)|(?<=\.\d)\.(?=\d)", lambda m: " point "),
-        (r"(?<![\d.,])(1[1-9]\d\d|20\d\d)(?![\d]|[.,]\d)", lambda m: year(m[1])),
+        (r"(?<![\d.])(1[1-9]\d\d|20\d\d)(?![\d]|[.,]\d)", lambda m: year(m[1])),
         (_NUMBER, lambda m: f" {cardinal(m[0])} "),
         (r"\b((?:[A-Za-z]\.){2,})", lambda m: _spelled(m[1].replace(".", "").upper())),
         (r"\b([A-Z])\.(?=\s+[A-Z])", lambda m: _spelled(m[1])),

@@ -77,6 +77,23 @@ def test_the_ends_of_a_range_have_their_word_between(sentence, expected):
     assert spoken(sentence) == expected
 
 
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("December 17,2017", "December seventeenth, twenty seventeen."),
+        ("died 13,1996", "died thirteen, nineteen ninety-six."),
+        ("May 4,5 and 6", "May fourth, five and six."),
+        ("May 1,204 people", "May one thousand two hundred and four people."),
+        (
+            "1,234,567 of 2,000",
+            "one million two hundred and thirty-four thousand five hundred and sixty-seven of two thousand.",
+        ),
+    ],
+)
+def test_a_comma_without_a_space_parts_numbers_that_it_does_not_group(sentence, expected):
+    assert spoken(sentence) == expected
+
+
 @given(st.text(alphabet=st.sampled_from("0123456789.,:/-$£%°'\"#+= aAmMpPkKsthFC&@()"), max_size=40))
 def test_no_digit_or_sign_reaches_an_engine(sentence):
     try:
