@@ -65,14 +65,24 @@ def fraction(numerator: str, denominator: str) -> str:
     return f"{cardinal(numerator)} {'halves' if below == 2 else name + 's'}"
 
 
-def money(symbol: str, amount: str, scale: str) -> str:
-    """Read a sum: symbol of the currency, amount as written, and a scale such as "million" or none."""
+def money(symbol: str, amount: str, scale: str, named: str = "", *, singular: bool = False) -> str:
+    """Read a sum of money.
+
+    Args:
+        symbol: of the currency.
+        amount: as written.
+        scale: such as "million", or none.
+        named: the currency as it is written behind the sum once more, "bucks", or none.
+        singular: the sum describes what comes: "a five dollar bill".
+    """
     one, many, small_one, small_many = _CURRENCIES[symbol]
+    if singular:
+        many, small_many = one, small_one
     whole, _, decimals = amount.replace(",", "").partition(".")
     if scale:
-        return f"{cardinal(amount)} {scale} {many}"
+        return f"{cardinal(amount)} {scale} {named or many}"
     if len(decimals) != 2 or not small_one:
-        return f"{cardinal(amount)} {one if amount == '1' else many}"
+        return f"{cardinal(amount)} {named or (one if amount == '1' else many)}"
     large = f"{cardinal(whole)} {one if whole == '1' else many}" if whole.strip("0") else ""
     small = f"{cardinal(str(int(decimals)))} {small_one if decimals == '01' else small_many}"
     if decimals == "00":

@@ -34,6 +34,7 @@ _ENDS_OF_A_RANGE = (
     r"(?:(?<=[\d%°])|(?<=\d[kKmMbB])|(?<=\d(?:st|nd|rd|th))|(?<=\d0s)"
     r"|(?<=\d[AaPp][Mm])|(?<=\d [AaPp][Mm])|(?<=\d[ap]\.m\.)|(?<=\d [ap]\.m\.))"
 )
+_ARTICLE = re.compile(r"\b[Aa]n? $")
 _SUM = rf"\d{{1,3}}(?: \d{{3}})+\b|{_NUMBER}"
 
 
@@ -117,13 +118,19 @@ def _time(match: re.Match[str]) -> str:
 
 
 def _money(match: re.Match[str]) -> str:
-    scale = (match[3] or "").lower()
-    return money(match[1], match[2].replace(" ", ""), SCALES.get(scale, scale)) + " "
+    sign, amount, scale = match[1], match[2].replace(" ", ""), (match[3] or "").lower()
+    # Many write the currency twice: "$5 million dollars".
+    return money(sign, amount, SCALES.get(scale, scale), match[4] or "", singular=_is_singular(match)) + " "
 
 
 def _measure(match: re.Match[str]) -> str:
     one, many = UNITS[match[2]]
-    return f"{cardinal(match[1])} {one if match[1] == '1' else many} "
+    return f"{cardinal(match[1])} {one if match[1] == '1' or _is_singular(match) else many} "
+
+
+def _is_singular(match: re.Match[str]) -> bool:
+    """Say whether an article stands before a measure, which then describes what comes: "a 12 oz cup"."""
+    return _ARTICLE.search(match.string, 0, match.start()) is not None
 
 
 def _several(match: re.Match[str]) -> str:
@@ -183,7 +190,8 @@ _RULES: tuple[_Rule, ...] = tuple(
         ),
         (r"\b401\s?\(?k\)?", lambda m: "four oh one k"),
         (
-            rf"([$£€¥₹])\s?({_SUM})\s?((?i:k|mm|m|bn|b|thousand|hundred|million|billion|trillion)\b)?",
+            rf"([$£€¥₹])\s?({_SUM})\s?((?i:k|mm|m|bn|b|thousand|hundred|million|billion|trillion)\b)?"
+            r"(?:\s?((?i:dollars?|bucks?|euros?|pounds?|yen|rupees?))\b)?",
             _money,
         ),
         (r"\b(\d)'\s?(\d{1,2})(?:\"|\b)", lambda m: f"{cardinal(m[1])} foot {cardinal(m[2])}"),

@@ -94,6 +94,33 @@ def test_a_comma_without_a_space_parts_numbers_that_it_does_not_group(sentence, 
     assert spoken(sentence) == expected
 
 
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("$53 million dollars", "fifty-three million dollars."),
+        ("$25-$55 bucks", "twenty-five dollars to fifty-five bucks."),
+        ("a $3.3 billion dollar market", "a three point three billion dollar market."),
+        ("$2.50 dollars", "two dollars and fifty cents."),
+    ],
+)
+def test_a_currency_that_is_written_twice_is_said_once(sentence, expected):
+    assert spoken(sentence) == expected
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("a $5 bill", "a five dollar bill."),
+        ("a $40M deal for an $0.80 part", "a forty million dollar deal for an eighty cent part."),
+        ("an 8 oz cup, a 12oz mocha", "an eight ounce cup, a twelve ounce mocha."),
+        ("A 30 min drive at 30 mph", "A thirty minute drive at thirty miles per hour."),
+        ("pizza $5, 12 oz", "pizza five dollars, twelve ounces."),
+    ],
+)
+def test_a_measure_behind_an_article_is_singular(sentence, expected):
+    assert spoken(sentence) == expected
+
+
 @given(st.text(alphabet=st.sampled_from("0123456789.,:/-$£%°'\"#+= aAmMpPkKsthFC&@()"), max_size=40))
 def test_no_digit_or_sign_reaches_an_engine(sentence):
     try:
