@@ -20,6 +20,7 @@ from duologue.synth.lexicon import (
     WORDS,
 )
 from duologue.synth.numbers import cardinal, clock, digits, fraction, money, ordinal, plural, year
+from duologue.synth.roman import ROMAN, in_words
 
 LONGEST_ADDRESS = 60
 
@@ -168,6 +169,8 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"\bSt\.", lambda m: "Street"),
         (r"\b[Nn]os?\.\s?(?=\d)", lambda m: "number "),
         (rf"(?i:(?<![\w/])(?:{_alternatives(dict(SHORTHAND))})(?![\w/'-]))", lambda m: SHORTHAND[m[0].lower()]),
+        (r"\bWW ?(II?|[12])\b", lambda m: f"World War {cardinal(str(len(m[1]) if m[1][0] == 'I' else m[1]))}"),
+        (ROMAN, in_words),
         (r"\b24/7\b", lambda m: "twenty-four seven"),
         (r"\b9/11\b", lambda m: "nine eleven"),
         (r"(?<![\d-])(?:\+?1[-. ]?)?\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}\b", lambda m: digits(m[0])),

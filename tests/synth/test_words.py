@@ -121,6 +121,23 @@ def test_a_measure_behind_an_article_is_singular(sentence, expected):
     assert spoken(sentence) == expected
 
 
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("World War II, WWI, WW2", "World War two, World War one, World War two."),
+        ("Rocky II, III and IV", "Rocky two, three and four."),
+        ("Queen Elizabeth II and Henry VIII", "Queen Elizabeth the second and Henry the eighth."),
+        ("Episode V, World War I", "Episode five, World War one."),
+        ("Super Bowl XX or Superbowl LI", "Super Bowl twenty or Superbowl fifty-one."),
+        ("Part II: it's Boyz II Men's", "Part two: it's Boyz two Men's."),
+        ("Malcolm X, the XX, LL and XL, on an IV", "Malcolm X, the X.X., L.L. and X.L., on an IV."),
+        ("The best Super Bowl I saw, a part I liked", "The best Super Bowl I saw, a part I liked."),
+    ],
+)
+def test_roman_numerals_are_numbers(sentence, expected):
+    assert spoken(sentence) == expected
+
+
 @given(st.text(alphabet=st.sampled_from("0123456789.,:/-$£%°'\"#+= aAmMpPkKsthFC&@()"), max_size=40))
 def test_no_digit_or_sign_reaches_an_engine(sentence):
     try:
