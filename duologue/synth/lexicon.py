@@ -67,14 +67,6 @@ SHORTHAND = {
     "ppl": "people",
     "omg": "oh my god",
     "ok": "okay",
-    # Without a vowel engines spell them: "em em aitch em".
-    "mm-hm": "um-hum",
-    "mm-hmm": "um-hum",
-    "mmhm": "um-hum",
-    "mmhmm": "um-hum",
-    "mhm": "um-hum",
-    "mhmm": "um-hum",
-    "m-hm": "um-hum",
     "hm": "hmm",
     "mmm": "hmm",
 }
@@ -82,8 +74,15 @@ SHORTHAND = {
 SPELLED = frozenset(
     """
     ABC AC AI AM AP API ATM BBC CEO CFO CIA CIO CPU CTO DIY EA EPA ESPN EU EV FAA FAQ FBI FDA FYI GPA
-    GPU HBO HIV IBM ID IOS IP IPA IPO IQ IRA IRS ISBN IT IVF LA LAPD MBA MIT MLA NBA NCAA NSA NYU OCD
+    GPU HBO HIV IBM ID IOS IP IPA IPO IQ IRA IRS ISBN IVF LA LAPD MBA MIT MLA NBA NCAA NSA NYU OCD
     OJ OS PA PE POV PTA ROI RSVP SEO SUV UAE UCLA UFC UFO UI UK UN UPS US USA USB USDA USPS UV VIP XL
+    """.split()  # noqa: SIM905
+)
+# What IT stands before where it is information technology; elsewhere it is a pronoun in capitals.
+IT_TRADE = frozenset(
+    """
+    admin company consultant department dept guy help infrastructure industry job manager person professional project
+    sector security service specialist staff support system team
     """.split()  # noqa: SIM905
 )
 WORDS = frozenset(

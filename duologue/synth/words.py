@@ -9,6 +9,7 @@ from collections.abc import Callable
 from duologue.formats.rejects import Unusable
 from duologue.synth.lexicon import (
     ABBREVIATIONS,
+    IT_TRADE,
     LETTERS,
     MONTHS,
     PER,
@@ -169,10 +170,17 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"\bSt\.", lambda m: "Street"),
         (r"\b[Nn]os?\.\s?(?=\d)", lambda m: "number "),
         (rf"(?i:(?<![\w/])(?:{_alternatives(dict(SHORTHAND))})(?![\w/'-]))", lambda m: SHORTHAND[m[0].lower()]),
+        # Contractions as they are mistyped: 'I"m', "that;s".
+        (r"(?<=[A-Za-z])[\";](?=(?:m|s|t|re|ve|ll|d)\b)", lambda m: "'"),
+        # Without a vowel engines spell it: "em em aitch em".
+        (r"(?i:\bm+[- ]?hm+\b)", lambda m: "um-hum"),
+        # In capitals these are said aloud more often than spelled; spelled is the trade.
+        (r"\bI AM\b", lambda m: "I am"),
+        (rf"\bIT(?= (?:{'|'.join(sorted(IT_TRADE))})s?\b)", lambda m: _spelled("IT")),
+        (r"\bIT\b", lambda m: "it"),
         (r"\bWW ?(II?|[12])\b", lambda m: f"World War {cardinal(str(len(m[1]) if m[1][0] == 'I' else m[1]))}"),
         (ROMAN, in_words),
-        (r"\b24/7\b", lambda m: "twenty-four seven"),
-        (r"\b9/11\b", lambda m: "nine eleven"),
+        (r"\b(24/7|9/11|20/20|50/50)\b", lambda m: " ".join(map(cardinal, m[1].split("/")))),
         (r"(?<![\d-])(?:\+?1[-. ]?)?\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}\b", lambda m: digits(m[0])),
         (r"(?<![\d.-])\d{3}-\d{4}(?![\d-])", lambda m: digits(m[0])),
         (r"\b(\d{4})-(\d\d)-(\d\d)\b", _iso_date),

@@ -138,6 +138,21 @@ def test_roman_numerals_are_numbers(sentence, expected):
     assert spoken(sentence) == expected
 
 
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("LOVED IT, ask the IT department", "LOVED it, ask the I.T. department."),
+        ("YES I AM. Luke, I AM YOUR FATHER", "YES I am. Luke, I am YOUR FATHER."),
+        ("AM radio at 3 AM", "A.M. radio at three A.M."),
+        ('I"m sure you;re right, that;s it', "I'm sure you're right, that's it."),
+        ("Mm hmm, Mmm-hm. Mhm", "um-hum, um-hum. um-hum."),
+        ("50/50, hindsight is 20/20 and 24/7", "fifty fifty, hindsight is twenty twenty and twenty-four seven."),
+    ],
+)
+def test_what_people_type_is_said_as_they_mean_it(sentence, expected):
+    assert spoken(sentence) == expected
+
+
 @given(st.text(alphabet=st.sampled_from("0123456789.,:/-$£%°'\"#+= aAmMpPkKsthFC&@()"), max_size=40))
 def test_no_digit_or_sign_reaches_an_engine(sentence):
     try:
