@@ -10,6 +10,14 @@ LONGEST = 300
 
 # Sentences do not end inside these, though they hold full stops.
 _ADDRESS = re.compile(r"\S*(?:://|www\.|@)\S*|\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|io|co|uk)\b\S*")
+# Full stops that end no sentence: of titles ("Elm Dr." is none), before a number that belongs to them, and of units
+# within one.
+_GOES_ON = (
+    (re.compile(r"(?:^|[\s(\"'-])(?:Mr|Mrs|Ms|Prof|Sgt|Lt|Capt|Gen|Gov|Sen|Rev|[Vv]s)\.$"), re.compile(r"\w")),
+    (re.compile(r"(?:^|\b[a-z][\w']*[,:]? )Dr\.$"), re.compile(r"[A-Z]")),
+    (re.compile(r"\b(?:[Vv]ol|[Oo]p|[Ee]p|pp)\.$"), re.compile(r"\d")),
+    (re.compile(r"\d\s?(?:lbs?|oz|ft|mins?|hrs?|yrs?|secs?|km|cm|mm|kg)\.$"), re.compile(r"[a-z]")),
+)
 # From the best place to cut a long sentence to the worst.
 _CUTS = (re.compile(r"[;:]\s"), re.compile(r",\s|\s-\s|\)\s"), re.compile(r"\s"))
 
@@ -28,11 +36,16 @@ def split(paragraph: str) -> list[str]:
     start = end = 0
     for part in sentencex.segment("en", paragraph):
         end += len(part)
-        if not any(first < end < last for first, last in addresses):
+        inside = any(first < end < last for first, last in addresses)
+        if not inside and not _goes_on(paragraph[start:end].rstrip(), paragraph[end : end + 10].lstrip()):
             sentences += _cut(paragraph[start:end].strip())
             start = end
     sentences += _cut(paragraph[start:].strip())
     return [sentence for sentence in sentences if sentence]
+
+
+def _goes_on(before: str, after: str) -> bool:
+    return any(end.search(before) and start.match(after) for end, start in _GOES_ON)
 
 
 def _cut(sentence: str) -> list[str]:

@@ -169,6 +169,9 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"\bSt\.(?=\s+[A-Z])", lambda m: "Saint"),
         (r"\bSt\.", lambda m: "Street"),
         (r"\b[Nn]os?\.\s?(?=\d)", lambda m: "number "),
+        (r"\b[Vv]ol\.?\s?(?=\d)", lambda m: "volume "),
+        (r"\b[Oo]p\.\s?(?=\d)", lambda m: "opus "),
+        (r"(?<!\d)(?<!\d )\b(?:feat|ft)\.(?=\s+[A-Z])", lambda m: "featuring"),
         (rf"(?i:(?<![\w/])(?:{_alternatives(dict(SHORTHAND))})(?![\w/'-]))", lambda m: SHORTHAND[m[0].lower()]),
         # Contractions as they are mistyped: 'I"m', "that;s".
         (r"(?<=[A-Za-z])[\";](?=(?:m|s|t|re|ve|ll|d)\b)", lambda m: "'"),
@@ -212,7 +215,7 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"(?<=\d):(?=\d)", lambda m: " to "),
         (r"\b([2-6])[gG]\b", lambda m: f"{cardinal(m[1])} G"),
         (r"(\d+\.\d+)\"", lambda m: f"{cardinal(m[1])} inches"),
-        (rf"(?<![\w.])({_NUMBER})\s?({_alternatives(dict(UNITS))})(?![\w²])", _measure),
+        (rf"(?<![\w.])({_NUMBER})\s?({_alternatives(dict(UNITS))})(?:\.(?=\s+[a-z])|(?![\w²]))", _measure),
         (r"(?i:\b(\d+)(?:st|nd|rd|th)\b)", lambda m: ordinal(m[1])),
         (r"'?\b(\d{1,4})'?s\b", _several),
         (r"\b(\d{1,4})ers\b", lambda m: f"{cardinal(m[1])}ers"),

@@ -14,6 +14,10 @@ from duologue.synth.sentences import LONGEST, split
         ["What about the U.S. economy?", "It's ok."],
         ["Visit www.Example.com/Page.Html today.", "Then write to A.B@Mail.Example.com now."],
         ["It is version 2.0.1.", "Good."],
+        ["Have you seen Ms. Sloane?", "Or an old Dr. Who, Sgt. Pepper and Scott Pilgrim vs. The World?"],
+        ["I saw Vol. 2 and op. 28.", "It sings at full vol.", "Good."],
+        ["I weigh 300 lbs. or so, that is 3 ft. tall.", "He has 15 lbs.", "More."],
+        ["We live on Elm Dr.", "The house is red."],
         ["no full stop at the end"],
     ],
 )

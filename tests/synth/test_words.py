@@ -52,6 +52,8 @@ from duologue.synth.words import spoken
         ("What?! No!!! Wait...", "What? No! Wait."),
         ("don't rock 'n' roll", "don't rock n roll."),
         ("COVID-19 on an iPhone14", "COVID nineteen on an iPhone fourteen."),
+        ("Vol. 2, vol 3, op. 28", "volume two, volume three, opus twenty-eight."),
+        ("Rockabye ft. Sean Paul, 3 ft. tall", "Rockabye featuring Sean Paul, three feet tall."),
         ("Dr. Who on St. John St.", "Doctor Who on Saint John Street."),
     ],
 )
