@@ -24,12 +24,13 @@ _NEW_BLOCK_TAG = re.compile(r"</?(?:blockquote|br|div|h[1-6]|hr|li|ol|p|ul|dd|dt
 
 _FORMULA = re.compile(
     r"\\[(\[]|\\(?:frac|sqrt|begin|end|sum|int|cdot|times|text|left|right|alpha|beta|pi|theta|le|ge|neq)\b"
-    r"|\$\$|(?<![\w$])\$[^\s$][^$\n]*[\\^_{}][^$\n]*\$|\w\^[\w({-]"
+    r"|(?<!\$)\$\$(?!\$)[^$]+\$\$|(?<![\w$])\$[^\s$][^$\n]*[\\^_{}][^$\n]*\$|\w\^[\w({-]"
 )
 _CODE = re.compile(
-    r"[{}]|=>|::|&&|\|\||[=!]==?(?!=)|\+=|\(\)|\);|</?[A-Za-z]\w*[^>]*$"
+    r"[{}]|=>|::|&&|\|\||[=!]==?(?!=)|\+=|\(\)|\);\s*$|</?[A-Za-z]\w*[^>]*$"
     r"|^\s*(?:#include|#!/|import \w+$|from \w+ import )"
-    r"|^\s*(?:def|class|function|public|private|var|const|let) \w+.*[:;=({]\s*$"
+    r"|^\s*(?:def|function) \w+\s*\(|^\s*(?:var|const|let) \w+\s*[=;]|^\s*class [A-Z]\w*\s*[:(]"
+    r"|^\s*(?:public|private) \w+.*[;=(]\s*$"
     r"|^\s*(?:SELECT|INSERT INTO|DELETE FROM|UPDATE) .*(?:FROM|VALUES|WHERE|SET)\b",
     re.MULTILINE,
 )
@@ -38,7 +39,7 @@ _TABLE_ROW = re.compile(r"\|[^|\n]*\|")
 _EMOTICON = re.compile(r"(?<![\w'\"(])(?:[:;=][-'^o]?[()\[\]DPpO/\\|*3]+|<3+|\^[_.-]?\^|-_-|[xX]D+)(?!\w)")
 
 _QUOTES = str.maketrans(
-    {"‘": "'", "’": "'", "‚": "'", "‛": "'", "′": "'", "`": "'", "´": "'", "ʼ": "'"}
+    {"‘": "'", "’": "'", "‚": "'", "‛": "'", "′": "'", "`": "'", "´": "'", "ʼ": "'", "ʻ": "'"}
     | {"“": '"', "”": '"', "„": '"', "‟": '"', "″": '"', "«": '"', "»": '"'}
     | {"‐": "-", "‑": "-", "‒": "-", "–": "-", "—": " - ", "―": " - ", "−": "-"}
     | {"…": "...", "•": "\n- ", "·": " ", "✕": "×", "✖": "×", "№": "No. ", "\u2028": "\n", "\u2029": "\n\n"}
@@ -142,7 +143,7 @@ def _bare(text: str) -> str:
     text = re.sub(r"~\s?(?=[\d$£€])", "about ", text)
     text = re.sub(r"-+>|<-+", ", ", text)
     text = re.sub(r"\s-{2,}\s|(?<=\w)-{2,}(?=\w)", " - ", text)
-    text = re.sub(r"([#@&/=,;:-])\1+", lambda run: "//" if run[0] == "//" else f"{run[1]} ", text)
+    text = re.sub(r"([#@&/=,;:$-])\1+", lambda run: "//" if run[0] == "//" else f"{run[1]} ", text)
     text = re.sub(r"(?<![\d\s])\s*[<>]|[<>](?!\s*\d)", " ", text)
     return text
 

@@ -99,6 +99,7 @@ def test_markup_goes_and_the_words_stay(text, expected):
         ("<script>alert(1)</script>", "markup"),
         (r"So \frac{1}{2} is half", "formula"),
         ("The sum $x^2 + y$ is", "formula"),
+        ("It is $$a + b$$ then", "formula"),
         ("Привет, как дела?", "foreign_script"),
         ("hello 世界", "foreign_script"),
         ("see https://example.com/a?b=c&d=e", "address"),
@@ -111,6 +112,30 @@ def test_markup_goes_and_the_words_stay(text, expected):
 )
 def test_what_nobody_would_say_is_refused_with_its_reason(text, reason):
     assert refusal(text) == reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "let me check the following:",
+        "public schools are:",
+        "class starts at 9:",
+        "football (known as soccer); the American kind",
+        "He makes $$$, lots of $$$.",
+        "Joey Bada$$ and the Hawaiʻi show",
+    ],
+)
+def test_prose_that_looks_a_little_like_code_or_formulas_is_said(text):
+    assert speakable(text)
+
+
+def test_a_run_of_dollars_is_said_once():
+    assert [sentence.spoken for sentence in speakable("lots of $$$ and $$5")] == ["lots of dollars and five dollars."]
+
+
+@pytest.mark.parametrize("code", ["let x = 5", "foo(a, b);", "class Foo(Bar):", "function go(x)", "var n;"])
+def test_a_line_of_code_is_refused(code):
+    assert refusal(code) == "code"
 
 
 def test_paragraphs_and_items_end_sentences():
