@@ -18,7 +18,7 @@ from duologue.synth.voices import choose_voices
 
 # Version of what is spoken how: text rules, sentences, gaps, what passes for speech. Raise it when they change:
 # units depend on it.
-RULES = 2
+RULES = 3
 # A character is about 65 ms of speech: these are a good half hour and some 20 minutes.
 LONGEST_DIALOGUE = 30_000
 _GROUP_CHARACTERS = 20_000

@@ -230,7 +230,7 @@ def _few_words(place: Path) -> None:
     write_dialogues([str(source)], place / "whole", shape=shape, licence=licence, source=name, limit=_DIALOGUES)
     rows = [row for row in Manifest(place / "whole").rows() if isinstance(row, Dialogue)]
     cut = [replace(row, turns=row.turns[:_TURNS]) for row in rows]
-    cut[3] = replace(cut[3], turns=(DialogueTurn(0, "### $$$"), DialogueTurn(1, "Hm?")))
+    cut[3] = replace(cut[3], turns=(DialogueTurn(0, "### $$x^2$$"), DialogueTurn(1, "Hm?")))
     cut[7] = replace(cut[7], turns=(*cut[7].turns, DialogueTurn(0, _CODE)))
     write_manifest(place / "dialogues", "dialogues", {"turns": _TURNS}, lambda: cut)
 

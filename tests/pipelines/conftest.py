@@ -30,7 +30,9 @@ def _dialogues() -> list[Dialogue]:
         rows.append(Dialogue(f"talk {number}", "talks", "train", "CC0-1.0", turns))
     code = DialogueTurn(0, "```python\nprint('hello')\nfor i in range(3):\n    print(i)\n```")
     rows[1] = Dialogue("talk 1", "talks", "train", "CC-BY-4.0", (*rows[1].turns, code))
-    rows[2] = Dialogue("talk 2", "talks", "train", "CC0-1.0", (DialogueTurn(1, "### $$$"), DialogueTurn(0, "Hm?")))
+    rows[2] = Dialogue(
+        "talk 2", "talks", "train", "CC0-1.0", (DialogueTurn(1, "### $$x^2$$"), DialogueTurn(0, "Hm?"))
+    )
     return rows
 
 

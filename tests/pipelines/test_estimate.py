@@ -76,7 +76,7 @@ def test_of_a_manifest_seen_whole_everything_is_certain(dialogues: Path, tmp_pat
 
 
 def test_where_nothing_can_be_spoken_there_is_no_estimate(tmp_path: Path) -> None:
-    turns = (DialogueTurn(0, "$$$"), DialogueTurn(1, ""))
+    turns = (DialogueTurn(0, "$$x^2$$"), DialogueTurn(1, ""))
     write_manifest(tmp_path / "m", "dialogues", {}, lambda: [Dialogue("a", "b", "train", "CC0-1.0", turns)])
     with pytest.raises(UserError, match="none of the 1 dialogues"):
         estimate(tmp_path / "m")
