@@ -21,6 +21,7 @@ import torch
 from measuring import machine
 
 from duologue import bundled
+from duologue.formats.metrics import VALID, read_lines
 from duologue.formats.sequences import SequenceSet
 from duologue.manifests.dialogues import write_dialogues
 from duologue.manifests.splits import Splits
@@ -28,7 +29,6 @@ from duologue.pipelines.mix import mix
 from duologue.pipelines.mix_settings import MixSettings, UnitSource
 from duologue.pipelines.synthesize import Settings, synthesize
 from duologue.train.loop import train
-from duologue.train.metrics import VALID, read_metrics
 from duologue.train.recipe import load_recipe
 
 LENGTH = 1024
@@ -58,7 +58,7 @@ def sequences(out: Path, name: str, sources: tuple[UnitSource, ...], **settings:
 
 def judge(run: Path) -> dict[str, float]:
     """Return the loss on units of each valid set after the last step, in nats."""
-    last = read_metrics(run, VALID)[-1]
+    last = read_lines(run, VALID)[-1]
     return {name: last["sets"][f"valid-{name.replace(' ', '-')}"]["loss_units"] for name in JUDGED}
 
 

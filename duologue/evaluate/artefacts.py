@@ -14,11 +14,10 @@ import pyarrow as pa
 
 from duologue.errors import UserError, explained
 from duologue.formats.card import CARD, RUN, Card, mending, read_card
+from duologue.formats.metrics import METRICS, VALID, read_lines
 from duologue.formats.rejects import REJECTS, Reject, read_rejects
 from duologue.formats.shards import Sample, read_shard
 
-METRICS = "metrics.jsonl"
-VALID = "valid.jsonl"
 _KINDS = ("dialogues", "recordings", "units", "sequences")
 
 
@@ -107,9 +106,9 @@ def _read_run(directory: Path, name: str) -> Run:
             about = json.loads(path.read_bytes())
             _ = int(about["stage"]), about["fingerprint"], about["data"]["fingerprint"], about["init_from"]["kind"]
             path = directory / METRICS
-            metrics = _by_step(path)
+            metrics = _by_step(directory, METRICS)
             path = directory / VALID
-            validations = _by_step(path)
+            validations = _by_step(directory, VALID)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"the run's files are damaged ({error!r})",
@@ -119,13 +118,8 @@ def _read_run(directory: Path, name: str) -> Run:
     return Run(name, directory, about, metrics, validations)
 
 
-def _by_step(path: Path) -> list[dict[str, Any]]:
-    by_step: dict[int, dict[str, Any]] = {}
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
-        # A run that goes on, or was killed, may end in half a line.
-        if line.endswith(b"\n"):
-            values = json.loads(line)
-            by_step[int(values["step"])] = values
+def _by_step(directory: Path, name: str) -> list[dict[str, Any]]:
+    by_step = {line["step"]: line for line in read_lines(directory, name)}
     return [by_step[step] for step in sorted(by_step)]
 
 

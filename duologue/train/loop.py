@@ -13,13 +13,14 @@ from typing import Any
 from torch.optim import Optimizer
 
 from duologue.errors import UserError, is_out_of_memory, reason_of
+from duologue.formats.metrics import read_lines
 from duologue.formats.sequences import SequenceSet, describe
 from duologue.progress import say
 from duologue.train.boards import BoardName
 from duologue.train.checkpoint import checkpoint_weights, checkpoints, read_trainer, restore_optimizer
 from duologue.train.flops import flops_per_token
 from duologue.train.llama import PackedLlama, allocate, empty_llama
-from duologue.train.metrics import MetricsLog, keep_steps, memory_gb, read_metrics, speed
+from duologue.train.metrics import MetricsLog, keep_steps, memory_gb, speed
 from duologue.train.optimizer import adamw, moments
 from duologue.train.origin import Origin, origin_of
 from duologue.train.parallel import World, joined, resolve_dtype
@@ -285,11 +286,11 @@ def _not_finite(loss: float | None, norm: float, step: int, size: int, out: Path
 
 def _result(out: Path, finished_before: bool) -> dict[str, Any]:
     last = checkpoints(out)[-1]
-    about, lines = read_trainer(last), read_metrics(out)
+    about, lines = read_trainer(last), read_lines(out)
     return {
         "checkpoint": last.name,
         "step": about["step"],
         "tokens": about["tokens"],
-        "loss": lines[-1].get("loss") if lines else None,
+        "loss": lines[-1]["loss"] if lines else None,
         "finished_before": finished_before,
     }

@@ -14,24 +14,12 @@ from typing import Any
 import torch
 
 from duologue.errors import explained
+from duologue.formats.metrics import METRICS, VALID, parsed, whole_lines
 from duologue.formats.publish import write_bytes
 from duologue.progress import say
 from duologue.train.boards import Board, BoardName, open_board
 from duologue.train.flops import peak_flops
 from duologue.train.model import KINDS
-
-METRICS = "metrics.jsonl"
-VALID = "valid.jsonl"
-
-
-def read_metrics(run: Path, name: str = METRICS) -> list[dict[str, Any]]:
-    """Return the lines of a run's metrics.jsonl or valid.jsonl, in order; a torn last line is left out.
-
-    Raises:
-        UserError: the file may not be read.
-        ValueError: another line is damaged.
-    """
-    return [json.loads(line) for line in _lines(run / name)]
 
 
 def keep_steps(run: Path, step: int) -> None:
@@ -49,8 +37,8 @@ def keep_steps(run: Path, step: int) -> None:
     """
     for name in (METRICS, VALID):
         path = run / name
-        lines = _lines(path)
-        steps = [_step_of(line) for line in lines]
+        lines = whole_lines(path)
+        steps = [_step_of(line, name) for line in lines]
         kept = [line for line, number in zip(lines, steps, strict=True) if number is not None and number <= step]
         if name == METRICS and len(kept) < step:
             say(f"{path} lacks the lines of {step - len(kept):,} of the {step:,} steps taken")
@@ -64,19 +52,11 @@ def keep_steps(run: Path, step: int) -> None:
                 write_bytes(path, content)
 
 
-def _lines(path: Path) -> list[bytes]:
-    """Return the lines of a file that have their end: what follows was being written when the run was killed."""
-    if not path.exists():
-        return []
-    with explained(path, "reading"):
-        return path.read_bytes().split(b"\n")[:-1]
-
-
-def _step_of(line: bytes) -> int | None:
-    """Return the step that a line is of; None if it cannot be read."""
+def _step_of(line: bytes, name: str) -> int | None:
+    """Return the step that a line is of; None if it is damaged."""
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+        return int(parsed(line, name)["step"])
+    except ValueError:
         return None
 
 

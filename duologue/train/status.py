@@ -11,8 +11,8 @@ from typing import Any
 
 from duologue.errors import UserError
 from duologue.formats.locks import state_of
+from duologue.formats.metrics import METRICS, VALID, read_lines
 from duologue.train.checkpoint import checkpoints
-from duologue.train.metrics import METRICS, VALID, read_metrics
 from duologue.train.run import read_run
 
 # Steps that the speed is taken from.
@@ -49,11 +49,11 @@ def run_status(run: Path, sequences: int | None = None) -> dict[str, Any]:
     ends = [recipe.get("steps") or None, sequences and sequences // recipe["sequences_per_step"]]
     steps = min((end for end in ends if end), default=None)
     try:
-        lines, validations = read_metrics(run), read_metrics(run, VALID)
+        lines, validations = read_lines(run), read_lines(run, VALID)
         last: Mapping[str, Any] = lines[-1] if lines else {"step": 0, "tokens": 0, "loss": None}
         per_s, seconds = _speed(lines)
         step, tokens, loss = last["step"], last["tokens"], last["loss"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise UserError(
             f"the run's metrics are damaged ({error!r})",
             where=run / METRICS,

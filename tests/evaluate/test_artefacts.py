@@ -54,11 +54,11 @@ def test_a_link_that_leads_back_to_itself_is_refused(tmp_path: Path):
 def test_the_half_line_of_a_killed_run_is_left_out_and_a_repeated_step_counts_once(tmp_path: Path):
     training_run(tmp_path / "run", 1, "0" * 64, steps=5)
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 3, "loss": 1.5}\n{"step": 6, "lo')
+        file.write('{"step": 3, "loss": 1.5, "tokens": 6144}\n{"step": 6, "lo')
     _, [run] = collect([tmp_path / "run"])
     assert [line["step"] for line in run.metrics] == [1, 2, 3, 4, 5]
     assert run.column("loss")[2] == 1.5
-    assert np.isnan(run.column("tokens")[2])
+    assert np.isnan(run.column("memory_gb")[2])
 
 
 def test_a_run_that_has_not_begun_has_no_metrics(tmp_path: Path):
@@ -77,6 +77,12 @@ def test_a_run_that_has_not_begun_has_no_metrics(tmp_path: Path):
         ("metrics.jsonl", "{\n"),
         ("metrics.jsonl", "{}\n"),
         ("metrics.jsonl", "3\n"),
+        ("metrics.jsonl", '{"step": 1, "tokens": 9}\n'),
+        ("metrics.jsonl", '{"step": 1, "tokens": 9, "loss": null}\n'),
+        ("metrics.jsonl", '{"step": 1, "tokens": 9, "loss": "2.5"}\n'),
+        ("metrics.jsonl", '{"step": 1, "tokens": 9, "loss": 2.5, "learning_rate": []}\n'),
+        ("metrics.jsonl", '{"step": 1e400, "tokens": 9, "loss": 2.5}\n'),
+        ("valid.jsonl", '{"step": 1, "loss": "2.5"}\n'),
     ],
 )
 def test_a_damaged_run_is_refused_with_its_file_named(tmp_path: Path, name, content):

@@ -125,9 +125,9 @@ def _fill(data: Path, disk: Path, size: str, ballast: int, report: Path) -> None
     import torch
 
     from duologue.errors import UserError
+    from duologue.formats.metrics import read_lines
     from duologue.train.checkpoint import checkpoints, load_checkpoint_model
     from duologue.train.loop import train
-    from duologue.train.metrics import read_metrics
     from tests.train.toy import recipe
 
     if not _mount(disk, size):
@@ -151,7 +151,7 @@ def _fill(data: Path, disk: Path, size: str, ballast: int, report: Path) -> None
         "kept": [path.name for path in kept],
         "left": left,
         "step": step,
-        "steps": [line["step"] for line in read_metrics(run)],
+        "steps": [line["step"] for line in read_lines(run)],
     }
     report.write_text(json.dumps(result))
 

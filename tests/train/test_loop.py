@@ -12,23 +12,23 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from duologue.errors import UserError
+from duologue.formats.metrics import read_lines
 from duologue.formats.temporary import temporary_name
 from duologue.train import loop
 from duologue.train.checkpoint import checkpoints
 from duologue.train.loop import train
-from duologue.train.metrics import read_metrics
 from duologue.train.run import held
 from tests.train.toy import recipe, write_set
 
 
 def test_the_loss_falls(stage2_run: Path) -> None:
-    lines = read_metrics(stage2_run)
+    lines = read_lines(stage2_run)
     assert lines[-1]["loss"] < 0.6 * lines[0]["loss"]
     assert lines[-1]["loss_tags"] < 0.6 * lines[0]["loss_tags"]
 
 
 def test_a_line_has_every_number(stage2_run: Path) -> None:
-    for number, line in enumerate(read_metrics(stage2_run), start=1):
+    for number, line in enumerate(read_lines(stage2_run), start=1):
         assert (line["step"], line["stage"], line["loss_text"]) == (number, 2, None)
         assert 0 < line["data_share"] < 1 and line["tokens_per_s"] > 0 and line["memory_gb"] > 0.01
         assert line["tokens"] == 127 * number
@@ -40,7 +40,7 @@ def test_a_line_has_every_number(stage2_run: Path) -> None:
 def test_the_loss_is_the_mean_of_its_kinds(tmp_path: Path) -> None:
     data = write_set(tmp_path / "data", stage=1, sequences=2)
     train(recipe(stage=1), data, tmp_path / "run")
-    (line,) = read_metrics(tmp_path / "run")
+    (line,) = read_lines(tmp_path / "run")
     kinds = [line[f"loss_{kind}"] for kind in ("text", "units", "tags")]
     assert min(kinds) < line["loss"] < max(kinds)
     assert all(math.isfinite(kind) for kind in kinds)
@@ -52,14 +52,14 @@ def test_tensorboard_has_the_same_losses(stage2_set: Path, tmp_path: Path) -> No
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
     shown = [event.value for event in events.Scalars("loss")]
-    assert shown == pytest.approx([line["loss"] for line in read_metrics(run)])
+    assert shown == pytest.approx([line["loss"] for line in read_lines(run)])
 
 
 def test_micro_batches_do_not_change_the_losses(stage2_set: Path, tmp_path: Path) -> None:
     settings = {"sequences_per_step": 8}
     train(recipe(**settings, micro_batch=8), stage2_set, tmp_path / "whole")
     train(recipe(**settings, micro_batch=1), stage2_set, tmp_path / "cut")
-    whole, cut = (read_metrics(tmp_path / name) for name in ("whole", "cut"))
+    whole, cut = (read_lines(tmp_path / name) for name in ("whole", "cut"))
     assert [line["loss"] for line in cut] == pytest.approx([line["loss"] for line in whole], abs=1e-4)
 
 
@@ -71,7 +71,7 @@ def test_the_same_run_twice_gives_the_same_bytes(stage2_set: Path, stage2_run: P
 
 def test_bfloat16_computes_while_the_weights_stay_float32(stage2_set: Path, tmp_path: Path) -> None:
     train(recipe(dtype="bfloat16", steps=10), stage2_set, tmp_path / "run")
-    lines = read_metrics(tmp_path / "run")
+    lines = read_lines(tmp_path / "run")
     assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
     weights = load_file(checkpoints(tmp_path / "run")[-1] / "model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
@@ -155,7 +155,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_spares_the_checkpoint(
     with pytest.raises(UserError, match=r"the loss of step 17 is nan.*sequences 32 to 33"):
         train(recipe(), stage2_set, run)
     assert [path.name for path in checkpoints(run)] == ["checkpoint-000016"]
-    assert len(read_metrics(run)) == 16
+    assert len(read_lines(run)) == 16
 
 
 @pytest.mark.parametrize("settings", [{"activation_checkpointing": True}, {"sequences_per_step": 3}])
@@ -165,7 +165,7 @@ def test_what_is_a_matter_of_memory_changes_no_loss(
     plain = {**settings, "activation_checkpointing": False, "micro_batch": 3}
     train(recipe(**plain, steps=4), stage2_set, tmp_path / "plain")
     train(recipe(**{**plain, **settings, "micro_batch": 2}, steps=4), stage2_set, tmp_path / "other")
-    losses = [[line["loss"] for line in read_metrics(tmp_path / name)] for name in ("plain", "other")]
+    losses = [[line["loss"] for line in read_lines(tmp_path / name)] for name in ("plain", "other")]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
@@ -185,7 +185,7 @@ def test_a_state_in_bfloat16_learns_as_well(stage2_set: Path, stage2_run: Path, 
     train(recipe(optimizer_dtype="bfloat16"), stage2_set, tmp_path / "run")
     state = load_file(checkpoints(tmp_path / "run")[-1] / "optimizer.safetensors")
     assert {tensor.dtype for tensor in state.values()} == {torch.bfloat16}
-    ours, theirs = (read_metrics(run)[-1]["loss"] for run in (tmp_path / "run", stage2_run))
+    ours, theirs = (read_lines(run)[-1]["loss"] for run in (tmp_path / "run", stage2_run))
     assert ours == pytest.approx(theirs, rel=0.1)
 
 
@@ -216,7 +216,7 @@ def test_a_shard_with_a_changed_byte_stops_the_run_before_it_is_read(stage2_set:
         train(recipe(), data, tmp_path / "run")
     assert "train-00002" in str(caught.value)
     # Sequences 12 to 17 are in it.
-    assert len(read_metrics(tmp_path / "run")) == 6
+    assert len(read_lines(tmp_path / "run")) == 6
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["checkpoint-000004"]
     shutil.copy(stage2_set / shard.name, shard)
     assert train(recipe(), data, tmp_path / "run")["step"] == 20

@@ -9,7 +9,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from duologue.errors import UserError
-from duologue.train.metrics import METRICS, VALID, MetricsLog, read_metrics, speed
+from duologue.formats.metrics import METRICS, VALID, read_lines
+from duologue.train.metrics import MetricsLog, speed
 
 LOSSES = {"loss": 2.0, "loss_text": None, "loss_units": 3.0, "loss_tags": 1.0}
 RESULT: dict[str, Any] = {
@@ -25,7 +26,15 @@ RESULT: dict[str, Any] = {
 
 
 def line(step: int, **changes: Any) -> dict[str, Any]:
-    plain = {"step": step, "stage": 2, **LOSSES, "tokens_per_s": 10.0, "data_share": 0.1, "memory_gb": 1.0}
+    plain = {
+        "step": step,
+        "stage": 2,
+        **LOSSES,
+        "tokens": 100 * step,
+        "tokens_per_s": 10.0,
+        "data_share": 0.1,
+        "memory_gb": 1.0,
+    }
     return {**plain, **changes}
 
 
@@ -42,8 +51,8 @@ def write(run: Path, steps: range, valid: tuple[int, ...] = (), step: int = 0, b
 
 def test_steps_and_validations_stand_in_files_of_their_own(tmp_path: Path) -> None:
     write(tmp_path / "run", range(1, 5), valid=(2, 4))
-    assert read_metrics(tmp_path / "run") == [line(step) for step in range(1, 5)]
-    assert read_metrics(tmp_path / "run", VALID) == [{"step": 2, **RESULT}, {"step": 4, **RESULT}]
+    assert read_lines(tmp_path / "run") == [line(step) for step in range(1, 5)]
+    assert read_lines(tmp_path / "run", VALID) == [{"step": 2, **RESULT}, {"step": 4, **RESULT}]
 
 
 def test_a_run_that_goes_on_keeps_the_lines_of_the_steps_it_has_taken(tmp_path: Path) -> None:
@@ -52,8 +61,8 @@ def test_a_run_that_goes_on_keeps_the_lines_of_the_steps_it_has_taken(tmp_path: 
     with (run / VALID).open("ab") as file:
         file.write(b'{"step": 6, "lo')
     write(run, range(4, 6), valid=(5,), step=3)
-    assert [entry["step"] for entry in read_metrics(run)] == [1, 2, 3, 4, 5]
-    assert [entry["step"] for entry in read_metrics(run, VALID)] == [2, 5]
+    assert [entry["step"] for entry in read_lines(run)] == [1, 2, 3, 4, 5]
+    assert [entry["step"] for entry in read_lines(run, VALID)] == [2, 5]
 
 
 def test_without_validation_there_is_no_file_of_it_and_none_is_left_over(tmp_path: Path) -> None:
@@ -134,7 +143,7 @@ def test_weights_and_biases_keeps_a_run_offline(tmp_path: Path, monkeypatch: pyt
         time.sleep(0.1)
     assert b"loss_units" in kept.read_bytes() and b"valid/sets/tasks/loss" in kept.read_bytes()
     assert kept.stem == "run-" + "f" * 16
-    assert len(read_metrics(run)) == 2
+    assert len(read_lines(run)) == 2
 
 
 def test_without_wandb_the_flag_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from duologue.errors import UserError
+from duologue.formats.metrics import read_lines
 from duologue.formats.vocabulary import Vocabulary
 from duologue.train.checkpoint import checkpoints
 from duologue.train.export import export_hf
 from duologue.train.loop import train
-from duologue.train.metrics import read_metrics
 from duologue.train.recipe import ModelPath, ModelSizes
 from tests.train.toy import SIZES, recipe, write_set
 
@@ -38,7 +38,7 @@ def test_a_chained_stage_starts_lower_than_from_nothing(stage2_run: Path, stage3
     settings = recipe(stage=3, learning_rate=5e-3, sequences_per_step=4)
     train(settings, stage3_set, tmp_path / "chained", init_from=stage2_run)
     train(settings, stage3_set, tmp_path / "nothing")
-    chained, nothing = (read_metrics(tmp_path / name) for name in ("chained", "nothing"))
+    chained, nothing = (read_lines(tmp_path / name) for name in ("chained", "nothing"))
     assert chained[0]["loss"] < 0.6 * nothing[0]["loss"]
     assert all(ours["loss"] < theirs["loss"] for ours, theirs in zip(chained, nothing, strict=True))
 

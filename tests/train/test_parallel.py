@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from duologue.errors import UserError
 from duologue.formats import seeds
+from duologue.formats.metrics import read_lines
 from duologue.train.checkpoint import checkpoints, load_checkpoint_model
 from duologue.train.loop import train
-from duologue.train.metrics import read_metrics
 from duologue.train.parallel import joined
 from tests.train.processes import Together
 from tests.train.toy import recipe, write_set
@@ -42,7 +42,7 @@ def pair(stage2_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _numbers(run: Path, *names: str) -> list[list[float]]:
-    return [[line[name] for name in names] for line in read_metrics(run)]
+    return [[line[name] for name in names] for line in read_lines(run)]
 
 
 def _same(ours: Path, theirs: Path) -> None:
@@ -92,7 +92,7 @@ def test_two_processes_in_bfloat16_widen_a_tied_model_and_validate(
     ours, theirs = (_numbers(tmp_path / name, "loss") for name in ("run", "alone"))
     assert [loss for (loss,) in ours] == pytest.approx([loss for (loss,) in theirs], rel=0.02)
     assert ours[-1] < ours[0]
-    validated = [read_metrics(tmp_path / name, "valid.jsonl")[-1]["loss"] for name in ("run", "alone")]
+    validated = [read_lines(tmp_path / name, "valid.jsonl")[-1]["loss"] for name in ("run", "alone")]
     assert validated[0] == pytest.approx(validated[1], rel=0.02)
     last = checkpoints(tmp_path / "run")[-1]
     assert "lm_head.weight" not in load_file(next(last.glob("model-00001-*")))
@@ -125,14 +125,14 @@ def test_a_run_killed_again_and_again_goes_on_on_other_numbers_of_processes(stag
     run, kills = tmp_path / "run", 0
     while True:
         size = 1 + kills % 3
-        begun = len(read_metrics(run))
+        begun = len(read_lines(run))
         together = Together(size, settings, long, run, tmp_path / f"messages-{kills}")
         if kills == KILLS:
             assert together.wait() == [0] * size
             break
         # At least one step further, and then at any moment of a step or a checkpoint.
         until = time.monotonic() + 60
-        while len(read_metrics(run)) <= begun and time.monotonic() < until:
+        while len(read_lines(run)) <= begun and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(0.3 * seeds.uniform("moment", kills))
         victim = int(size * seeds.uniform("victim", kills))

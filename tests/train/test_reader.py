@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from duologue.errors import UserError
+from duologue.formats.metrics import read_lines
 from duologue.formats.places import place
 from duologue.formats.sequences import SequenceSet
 from duologue.train.data import read_rows
 from duologue.train.loop import train
-from duologue.train.metrics import read_metrics
 from duologue.train.parallel import World
 from duologue.train.reader import Reader, share_of
 from duologue.train.remote import open_sequences
@@ -93,7 +93,7 @@ def remote(stage2_set: Path) -> Iterator[Path]:
 
 def test_a_run_on_a_remote_set_is_the_run_on_a_local_one(remote: Path, stage2_run: Path, tmp_path: Path) -> None:
     train(recipe(), remote, tmp_path / "run")
-    losses = [[line["loss"] for line in read_metrics(run)] for run in (tmp_path / "run", stage2_run)]
+    losses = [[line["loss"] for line in read_lines(run)] for run in (tmp_path / "run", stage2_run)]
     assert losses[0] == losses[1]
     assert (tmp_path / "run" / "run.json").read_bytes() == (stage2_run / "run.json").read_bytes()
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from duologue.formats import seeds
+from duologue.formats.metrics import read_lines
 from duologue.train.checkpoint import checkpoints
 from duologue.train.loop import train
-from duologue.train.metrics import read_metrics
 from tests.train.processes import run_killed_at
 from tests.train.toy import recipe
 
@@ -17,7 +17,7 @@ _CLOCKED = {"tokens_per_s", "data_share", "memory_gb"}
 
 def _exact(run: Path) -> list[dict[str, Any]]:
     """The lines of a run without what the clock has a hand in."""
-    return [{key: value for key, value in line.items() if key not in _CLOCKED} for line in read_metrics(run)]
+    return [{key: value for key, value in line.items() if key not in _CLOCKED} for line in read_lines(run)]
 
 
 def _weights(run: Path) -> list[bytes]:
@@ -74,12 +74,12 @@ def test_a_run_whose_lines_are_lost_goes_on_and_says_so(
     stage2_set: Path, stage2_run: Path, killed_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = (killed_run / "metrics.jsonl").read_bytes().split(b"\n")
-    lines[4], lines[6] = b"{", b"[]"
+    lines[4], lines[6] = b"{", b'{"step": 7, "tokens": 9, "loss": "2.5"}'
     (killed_run / "metrics.jsonl").write_bytes(b"\n".join(lines))
     (killed_run / "valid.jsonl").write_bytes(b'{"step": 4}\n\0\n')
     train(recipe(), stage2_set, killed_run)
-    assert [line["step"] for line in read_metrics(killed_run)] == [*range(1, 5), 6, *range(8, 21)]
-    assert [line["step"] for line in read_metrics(killed_run, "valid.jsonl")] == [4]
+    assert [line["step"] for line in read_lines(killed_run)] == [*range(1, 5), 6, *range(8, 21)]
+    assert [line["step"] for line in read_lines(killed_run, "valid.jsonl")] == [4]
     said = capsys.readouterr().err
     assert "metrics.jsonl lacks the lines of 2 of the 16 steps" in said
     assert "valid.jsonl that cannot be read are left out: 1" in said
@@ -92,7 +92,7 @@ def test_a_finished_run_without_its_lines_has_no_loss_to_tell(
     shutil.copytree(stage2_run, run)
     with (run / "metrics.jsonl").open("ab") as file:
         file.write(b"\0\n")
-    assert train(recipe(), stage2_set, run)["loss"] == read_metrics(stage2_run)[-1]["loss"]
+    assert train(recipe(), stage2_set, run)["loss"] == read_lines(stage2_run)[-1]["loss"]
     assert _exact(run) == _exact(stage2_run)
     (run / "metrics.jsonl").unlink()
     assert train(recipe(), stage2_set, run)["loss"] is None

@@ -10,8 +10,8 @@ import pytest
 
 from duologue.errors import UserError
 from duologue.formats.card import read_card
+from duologue.formats.metrics import METRICS, read_lines
 from duologue.train.checkpoint import checkpoints
-from duologue.train.metrics import METRICS, read_metrics
 from duologue.train.run import held
 from duologue.train.status import data_of, run_status
 
@@ -26,7 +26,7 @@ def died(stage2_run: Path, tmp_path: Path) -> Path:
 
 
 def test_a_finished_run_is_told_from_one_that_died(stage2_run: Path, stage2_set: Path, tmp_path: Path) -> None:
-    steps = read_metrics(stage2_run)[-1]["step"]
+    steps = read_lines(stage2_run)[-1]["step"]
     about = run_status(stage2_run, 2 * steps)
     assert (about["state"], about["step"], about["steps"]) == ("finished", steps, steps)
     assert data_of(stage2_run) == read_card(stage2_set).fingerprint
@@ -37,7 +37,7 @@ def test_a_finished_run_is_told_from_one_that_died(stage2_run: Path, stage2_set:
 
 def test_a_run_that_goes_on_says_when_it_ends(stage2_run: Path, tmp_path: Path) -> None:
     run = died(stage2_run, tmp_path)
-    lines = [{**line, "tokens": 100 * line["step"], "tokens_per_s": 50.0} for line in read_metrics(run)]
+    lines = [{**line, "tokens": 100 * line["step"], "tokens_per_s": 50.0} for line in read_lines(run)]
     (run / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))
     with held(run):
         about = run_status(run, 2 * 20)

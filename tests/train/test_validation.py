@@ -8,11 +8,11 @@ import torch
 
 from duologue.errors import UserError
 from duologue.formats.card import read_card, write_card
+from duologue.formats.metrics import VALID, read_lines
 from duologue.formats.sequences import SequenceSet
 from duologue.train.checkpoint import checkpoints, load_checkpoint_model
 from duologue.train.data import read_rows
 from duologue.train.loop import train
-from duologue.train.metrics import VALID, read_metrics
 from duologue.train.model import KINDS, kind_masks, token_losses
 from duologue.train.parallel import World
 from duologue.train.validation import Validation, open_valid
@@ -122,20 +122,20 @@ def test_a_run_validates_as_it_goes_and_resumed_it_says_the_same(
     settings = {"valid_every": 4, "steps": 10, "sample_chunks": 2, "checkpoint_every": 4, "keep_checkpoints": 9}
     out = tmp_path / "run"
     train(recipe(**settings), stage2_set, out, valid=[calls])
-    lines = read_metrics(out, VALID)
+    lines = read_lines(out, VALID)
     assert [line["step"] for line in lines] == [4, 8, 10]
     assert lines[-1]["loss"] < lines[0]["loss"]
     for last in checkpoints(out)[-2:]:
         shutil.rmtree(last)
     train(recipe(**settings), stage2_set, out, valid=[calls])
-    assert read_metrics(out, VALID) == lines
+    assert read_lines(out, VALID) == lines
 
 
 def test_validation_changes_nothing_in_training(stage2_set: Path, calls: Path, tmp_path: Path) -> None:
     settings = {"valid_every": 1, "steps": 4, "sample_chunks": 2}
     train(recipe(**settings), stage2_set, tmp_path / "with", valid=[calls])
     train(recipe(**settings), stage2_set, tmp_path / "without")
-    losses = [[line["loss"] for line in read_metrics(tmp_path / name)] for name in ("with", "without")]
+    losses = [[line["loss"] for line in read_lines(tmp_path / name)] for name in ("with", "without")]
     assert losses[0] == losses[1]
     assert not (tmp_path / "without" / VALID).exists()
 
