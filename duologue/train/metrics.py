@@ -193,7 +193,7 @@ def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
 
 def _kinds(line: Mapping[str, Any]) -> str:
     parts = [f"{kind} {line[f'loss_{kind}']:.3f}" for kind in KINDS if line[f"loss_{kind}"] is not None]
-    return f"loss {line['loss']:.4f} ({', '.join(parts)})"
+    return f"loss {line['loss']:.4f} ({', '.join(parts)})" if parts else "no targets"
 
 
 def _console_line(line: Mapping[str, Any], steps: int) -> str:
@@ -212,7 +212,9 @@ def _validation_line(line: Mapping[str, Any], steps: int) -> str:
     parts = [f"validation, step {line['step']:,} of {steps:,}: {_kinds(line)}"]
     for table in ("sets", "sources"):
         if len(line[table]) > 1:
-            parts.append(", ".join(f"{name} {losses['loss']:.3f}" for name, losses in line[table].items()))
+            # A piece of a dialogue that is one token long has no target.
+            found = {name: losses["loss"] for name, losses in line[table].items()}
+            parts.append(", ".join(f"{name} {loss:.3f}" for name, loss in found.items() if loss is not None))
     if line.get("sample_valid") is not None:
         parts.append(f"{line['sample_valid']:.0%} of the sample well-formed")
     if line.get("sample_tokens_per_s") is not None:

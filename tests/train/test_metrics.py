@@ -88,6 +88,19 @@ def test_the_console_has_lines_of_steps_and_of_validations(
     )
 
 
+def test_a_validation_may_have_sources_without_a_target_or_none_at_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = dict.fromkeys(LOSSES)
+    sources = {"fisher": LOSSES, "tasks": nothing, "calls": LOSSES}
+    with MetricsLog(tmp_path, 0, 4, 4) as log:
+        log.add_validation(2, {**RESULT, "sets": {"calls": LOSSES}, "sources": sources, "sample_valid": None})
+        log.add_validation(4, {**nothing, "sets": {"calls": nothing}, "sources": {"fisher": nothing}})
+    first, second = capsys.readouterr().err.splitlines()
+    assert "tags 1.000); fisher 2.000, calls 2.000; 27.5 tokens" in first
+    assert second == "validation, step 4 of 4: no targets"
+
+
 def test_a_gpus_share_and_mfu_stand_in_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with MetricsLog(tmp_path, 0, 1, 1) as log:
         log.add(line(1, tokens_per_s=8000.0, tokens_per_s_per_gpu=1000.0, mfu=0.523), 1.0)
