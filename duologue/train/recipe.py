@@ -133,7 +133,9 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
             type or outside its range.
     """
     path = Path(name_or_path)
-    if path.suffix == ".toml" or path.is_file():
+    with explained(path, "reading"):
+        is_file = path.suffix == ".toml" or path.is_file()
+    if is_file:
         text = _read(path)
     elif str(name_or_path) in bundled():
         text = resources.files(_BUNDLED).joinpath(f"{name_or_path}.toml").read_text("utf-8")

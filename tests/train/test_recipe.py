@@ -156,6 +156,8 @@ def test_a_missing_recipe_names_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the nearest is paper-stage1") as caught:
         load_recipe("paper-stag1")
     assert "demo-stage1" in str(caught.value)
+    with pytest.raises(UserError, match="too long"):
+        load_recipe("paper" * 100)
     with pytest.raises(UserError, match="no such recipe"):
         load_recipe(tmp_path / "none.toml")
 
