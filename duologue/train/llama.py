@@ -56,9 +56,16 @@ def read_config(path: str | Path) -> LlamaConfig:
             raise OSError("it has no config.json")
         if values.get("model_type") != "llama":
             raise ValueError(f"it is of type {values.get('model_type')}, not a Llama")
-        config = LlamaConfig.from_dict(values)
     except (OSError, ValueError, TypeError) as error:
         raise not_loaded(path, error) from error
+    try:
+        config = LlamaConfig.from_dict(values)
+        # Some of what does not fit shows only in a model.
+        empty_llama(config)
+    except Exception as error:  # transformers raises whatever comes
+        raise not_loaded(
+            path, ValueError(f"its config.json does not fit a Llama: {error.__cause__ or error!r}")
+        ) from error
     # A run has no random choice but its first weights: that makes it resumable to the bit.
     config.attention_dropout = 0.0
     config.architectures, config.dtype = ["LlamaForCausalLM"], "float32"

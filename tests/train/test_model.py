@@ -1,6 +1,8 @@
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -167,6 +169,25 @@ def test_a_model_that_knows_fewer_tokens_than_the_text_tokenizer_is_refused(tmp_
     _pretrained(rows=200).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="knows 200 tokens, the data's text tokenizer has 257"):
         build_model(ModelPath(str(tmp_path)), ROWS, VOCABULARY.base_size, seed=0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": "wide"},
+        {"hidden_size": 33},
+        {"hidden_act": "unheard"},
+        {"num_attention_heads": 0},
+        {"rope_parameters": {"rope_type": "unheard"}},
+        {"vocab_size": -5},
+    ],
+)
+def test_a_configuration_that_fits_no_llama_is_one_message(change: dict[str, Any], tmp_path: Path) -> None:
+    _pretrained().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UserError, match=r"could not be loaded \(its config.json does not fit"):
+        load_model(tmp_path)
 
 
 def test_a_broken_or_foreign_model_is_one_message(tmp_path: Path) -> None:
