@@ -17,6 +17,7 @@ from transformers import LlamaForCausalLM
 
 from duologue.errors import UserError, explained
 from duologue.formats.temporary import TEMPORARY, temporary_name
+from duologue.train.fit import speech_of
 from duologue.train.optimizer import moments
 from duologue.train.sharding import Weights
 from duologue.train.weights import StoredTensors, StoredWeights, part_files, whole_model
@@ -24,6 +25,12 @@ from duologue.train.weights import StoredTensors, StoredWeights, part_files, who
 TRAINER = "trainer.json"
 MODEL, OPTIMIZER = "model", "optimizer"
 _NAME = re.compile(r"checkpoint-(\d{6,})")
+_KINDS = {"step": int, "tokens": int, "run": str, "data": dict, "processes": int, "files": dict}
+
+
+def checkpoint_name(step: int) -> str:
+    """Return how the checkpoint behind a step is called."""
+    return f"checkpoint-{step:06d}"
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -108,13 +115,38 @@ def read_trainer(checkpoint: Path) -> dict[str, Any]:
     with _damage(checkpoint, TRAINER):
         with explained(path, "reading"):
             about = json.loads(path.read_bytes())
-        if not isinstance(about, dict) or not {"step", "tokens", "run", "data", "processes", "files"} <= about.keys():
-            raise ValueError("it lacks step, tokens, run, data, processes or files")
+        if not isinstance(about, dict) or not _KINDS.keys() <= about.keys():
+            raise ValueError(f"it lacks one of {', '.join(_KINDS)}")
+        if wrong := [name for name, kind in _KINDS.items() if type(about[name]) is not kind]:
+            raise ValueError(f"its {', '.join(wrong)} cannot be read")
+        speech_of(about["data"])
     with _damage(checkpoint):
         for name, size in about["files"].items():
             found = (checkpoint / name).stat().st_size
             if found != size:
-                raise ValueError(f"{name} has {found:,} bytes instead of {size:,}")
+                raise ValueError(f"{name} has {found:,} bytes instead of {size}")
+    return about
+
+
+def read_own(checkpoint: Path, run: str) -> dict[str, Any]:
+    """Return what `read_trainer` does of a checkpoint that a run is to go on from.
+
+    Args:
+        checkpoint: in the run's directory.
+        run: the run's fingerprint.
+
+    Raises:
+        UserError: it is damaged, or was put there from elsewhere.
+    """
+    about = read_trainer(checkpoint)
+    if about["run"] != run or checkpoint.name != checkpoint_name(about["step"]):
+        raise UserError(
+            f"the checkpoint is not this run's: it is of step {about['step']:,} of the run {about['run'][:12]}, "
+            f"this is {run[:12]}",
+            where=checkpoint,
+            hint="Move it elsewhere and run the same command again: it goes on from the one before. To begin with "
+            "its weights, name it with --init-from of a run in another --out",
+        )
     return about
 
 

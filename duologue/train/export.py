@@ -14,6 +14,7 @@ from duologue.formats.temporary import temporary_name
 from duologue.formats.vocabulary import Vocabulary
 from duologue.progress import say
 from duologue.train.checkpoint import TRAINER, checkpoints, load_checkpoint_model, read_trainer
+from duologue.train.fit import speech_of
 from duologue.train.saving import safetensors_explained
 
 _TRAINED = "duologue.json"
@@ -82,8 +83,7 @@ def trained_on(model: Path) -> dict[str, Any] | None:
     path = model / _TRAINED
     try:
         with explained(path, "reading"):
-            data = json.loads(path.read_bytes())["data"]
-        return {name: data[name] for name in ("fingerprint", "stage", "chunk_ms", "tokenizer")}
+            return speech_of(json.loads(path.read_bytes())["data"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

@@ -10,6 +10,7 @@ from duologue.errors import UserError
 from duologue.formats.fingerprint import fingerprint
 
 _SYNCHRONOUS = (2, 3)
+_COMPARED = ("fingerprint", "stage", "chunk_ms", "tokenizer")
 
 
 def check_same(
@@ -55,6 +56,19 @@ def check_vocabulary(
     """
     unnamed = ({key: value for key, value in identity.items() if key != "name"} for identity in (theirs, ours))
     check_same("vocabulary", *unnamed, whose=whose, where=where, hint=hint)
+
+
+def speech_of(described: Any) -> dict[str, Any]:
+    """Return what `check_speech` compares, from what a file says that a model was trained on.
+
+    Raises:
+        ValueError: it does not say so.
+    """
+    if not isinstance(described, dict) or not isinstance(described.get("tokenizer", 0), dict | None):
+        raise ValueError("what it was trained on cannot be read")
+    if missing := [name for name in _COMPARED if name not in described]:
+        raise ValueError(f"of what it was trained on it lacks {', '.join(missing)}")
+    return {name: described[name] for name in _COMPARED}
 
 
 def check_speech(theirs: Mapping[str, Any], ours: Mapping[str, Any], *, whose: str, where: Path, hint: str) -> None:

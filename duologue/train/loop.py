@@ -17,7 +17,7 @@ from duologue.formats.metrics import read_lines
 from duologue.formats.sequences import SequenceSet, describe
 from duologue.progress import say
 from duologue.train.boards import BoardName
-from duologue.train.checkpoint import checkpoint_weights, checkpoints, read_trainer, restore_optimizer
+from duologue.train.checkpoint import checkpoint_weights, checkpoints, read_own, read_trainer, restore_optimizer
 from duologue.train.flops import flops_per_token
 from duologue.train.llama import PackedLlama, allocate, empty_llama
 from duologue.train.metrics import MetricsLog, keep_steps, memory_gb, speed
@@ -139,7 +139,7 @@ def _begin(
             run = claim_run(out, recipe, describe(sequences.card), None if origin is None else origin.about)
             shared = {"run": run, "step": 0, "tokens": 0, "last": None, "path": None, "widened": False}
             if whole := checkpoints(out):
-                about = read_trainer(whole[-1])
+                about = read_own(whole[-1], run)
                 shared |= {"step": about["step"], "tokens": about["tokens"], "last": whole[-1].name}
             elif origin is not None and isinstance(origin.model, ModelPath):
                 shared |= {"path": origin.model.path, "widened": origin.widened}

@@ -22,7 +22,7 @@ from duologue.errors import UserError, explained
 from duologue.formats.publish import sync_directory, sync_file
 from duologue.formats.temporary import TEMPORARY
 from duologue.formats.vocabulary import Vocabulary
-from duologue.train.checkpoint import MODEL, OPTIMIZER, TRAINER, drop_checkpoints, file_name
+from duologue.train.checkpoint import MODEL, OPTIMIZER, TRAINER, checkpoint_name, drop_checkpoints, file_name
 from duologue.train.parallel import World
 
 _LOOK_S = 0.02
@@ -116,7 +116,7 @@ class Saver:
             copies[name].copy_(tensor.detach(), non_blocking=True)
 
     def _write(self, about: dict[str, Any]) -> None:
-        path = self._run / f"checkpoint-{about['step']:06d}"
+        path = self._run / checkpoint_name(about["step"])
         # Every process knows its name, and the run is held: nobody else writes there.
         temporary = self._run / f"{TEMPORARY}{path.name}"
         try:

@@ -91,6 +91,40 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(
     assert train(recipe(), stage2_set, run)["step"] == 20
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("step", "20"), ("tokens", None), ("run", 3), ("files", []), ("data", {}), ("data", "x")]
+)
+def test_a_trainer_json_of_another_shape_is_damage(
+    key: str, value: object, stage2_run: Path, stage2_set: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(stage2_run, run)
+    path = checkpoints(run)[-1] / "trainer.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), key: value}))
+    with pytest.raises(UserError, match=r"the checkpoint is damaged \(trainer.json: "):
+        train(recipe(), stage2_set, run)
+
+
+def test_a_checkpoint_of_another_run_or_step_is_not_gone_on_from(
+    stage2_run: Path, stage2_set: Path, tmp_path: Path
+) -> None:
+    settings = {"steps": 8, "seed": 1}
+    run = tmp_path / "run"
+    train(recipe(**settings), stage2_set, run)
+    last = checkpoints(run)[-1]
+    shutil.rmtree(last)
+    shutil.copytree(stage2_run / "checkpoint-000016", run / "checkpoint-000016")
+    with pytest.raises(UserError, match="not this run's: it is of step 16") as caught:
+        train(recipe(**settings), stage2_set, run)
+    assert caught.value.where == str(run / "checkpoint-000016")
+    shutil.rmtree(run / "checkpoint-000016")
+    (run / "checkpoint-000004").rename(run / "checkpoint-000005")
+    with pytest.raises(UserError, match="not this run's: it is of step 4"):
+        train(recipe(**settings), stage2_set, run)
+    (run / "checkpoint-000005").rename(run / "checkpoint-000004")
+    assert train(recipe(**settings), stage2_set, run)["step"] == 8
+
+
 def test_the_state_of_another_model_is_refused(stage2_run: Path) -> None:
     path = checkpoints(stage2_run)[-1]
     alone = World(0, 1, torch.device("cpu"))
