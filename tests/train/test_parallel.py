@@ -120,7 +120,7 @@ def tied_llama(tmp_path: Path) -> Path:
 def test_a_run_killed_again_and_again_goes_on_on_other_numbers_of_processes(stage2_set: Path, tmp_path: Path) -> None:
     # Slow learning: over many steps, rounding grows with the learning rate.
     settings = {"sequences_per_step": 5, "micro_batch": 2, "checkpoint_every": 1, "learning_rate": 2e-3}
-    long = write_set(tmp_path / "long", sequences=5 * 3 * KILLS)
+    long = write_set(tmp_path / "long", sequences=5 * 12 * KILLS)
     train(recipe(**settings), long, tmp_path / "alone")
     run, kills = tmp_path / "run", 0
     while True:
@@ -134,7 +134,7 @@ def test_a_run_killed_again_and_again_goes_on_on_other_numbers_of_processes(stag
         until = time.monotonic() + 60
         while len(read_lines(run)) <= begun and time.monotonic() < until:
             time.sleep(0.01)
-        time.sleep(0.3 * seeds.uniform("moment", kills))
+        time.sleep(0.05 * seeds.uniform("moment", kills))
         victim = int(size * seeds.uniform("victim", kills))
         together.kill(victim)
         codes = together.wait()
