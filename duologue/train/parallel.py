@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import distributed_c10d
 
 from duologue.errors import UserError, reason_of
 
@@ -144,8 +145,10 @@ def joined() -> Iterator[World]:
             hint="Check the address and port that torchrun was given; where this machine's name has no address, set "
             "GLOO_SOCKET_IFNAME to a network interface, such as lo",
         ) from error
+    ended_well = False
     try:
         yield World(rank, size, device)
+        ended_well = True
     except UserError as error:
         # What processes did not agree on, such as a GPU's memory that does not suffice, others may meet as well, or
         # as the loss of this process.
@@ -163,7 +166,11 @@ def joined() -> Iterator[World]:
             "number of processes",
         ) from error
     finally:
-        dist.destroy_process_group()
+        if ended_well:
+            dist.destroy_process_group()
+        else:
+            # To destroy it, NCCL finishes what was begun, together with all others: they may never come.
+            distributed_c10d._abort_process_group()
 
 
 _ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}

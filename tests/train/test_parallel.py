@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, "rendezvous", lambda *_, **__: iter([(store, 0, 2)]))
     for name in ("init_process_group", "destroy_process_group"):
         monkeypatch.setattr(dist, name, lambda *_, **__: None)
+    monkeypatch.setattr(dist.distributed_c10d, "_abort_process_group", lambda: None)
 
 
 LOST = "[gloo/pair.cc] Connection closed by peer\nframe #0"
@@ -174,6 +176,20 @@ def test_what_one_process_meets_by_itself_is_one_message_of_all(two: None, their
     with pytest.raises(SystemExit) as ended, joined():
         raise theirs
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("error", [UserError("no memory"), SystemExit(2), KeyError("a mistake of ours"), None])
+def test_who_leaves_with_an_error_waits_for_no_other(
+    two: None, error: BaseException | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = []
+    # To destroy it is what all have to do together.
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: left.append("destroyed"))
+    monkeypatch.setattr(dist.distributed_c10d, "_abort_process_group", lambda: left.append("aborted"))
+    with suppress(UserError, SystemExit, KeyError), joined():
+        if error is not None:
+            raise error
+    assert left == ["destroyed" if error is None else "aborted"]
 
 
 def test_a_process_alone_loses_no_other() -> None:
