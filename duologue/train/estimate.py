@@ -11,6 +11,7 @@ from transformers import LlamaConfig
 from duologue.errors import UserError
 from duologue.formats.sequences import SequenceSet
 from duologue.formats.vocabulary import TAGS
+from duologue.train.fit import steps_of
 from duologue.train.flops import GPUS, attention_widths, flops_per_token
 from duologue.train.llama import config_of, empty_llama, read_config
 from duologue.train.loss import PIECE
@@ -104,19 +105,16 @@ def estimate(
         mfu: share of the GPUs' peak that the run is assumed to reach.
 
     Raises:
-        UserError: the model's shape cannot be found, the data is not a finished sequence set, or there is no such
-            GPU.
+        UserError: the model's shape cannot be found, the data is not a finished sequence set, or not one that the
+            recipe can train on, or there is no such GPU.
     """
     if gpu not in GPUS:
         raise UserError(f"there is no GPU {gpu} in the table", where="--gpu", hint=f"Choose one of {', '.join(GPUS)}")
     sequences = SequenceSet(data) if data is not None else None
     config = _config(recipe, sequences)
     parameters = parameter_count(config)
-    length = sequences.sequence_length if sequences else _LENGTH
-    steps = recipe.steps or None
-    if sequences:
-        held = len(sequences) // recipe.sequences_per_step
-        steps = min(recipe.steps, held) if recipe.steps else held
+    length = sequences.sequence_length if sequences is not None else _LENGTH
+    steps = steps_of(recipe, sequences) if sequences is not None else recipe.steps or None
     tokens = steps * recipe.sequences_per_step * length if steps is not None else None
     # Whole sequences: documents that are packed attend to less.
     cost = flops_per_token(config, (length + 1) / 2)
@@ -153,9 +151,11 @@ def parameter_count(config: LlamaConfig) -> int:
 def _config(recipe: Recipe, sequences: SequenceSet | None) -> LlamaConfig:
     """Return the configuration of the model as it will be trained."""
     if isinstance(recipe.model, ModelSizes):
-        return config_of(recipe.model, sequences.vocabulary.padded_size() if sequences else _padded(_BYTES))
+        return config_of(
+            recipe.model, sequences.vocabulary.padded_size() if sequences is not None else _padded(_BYTES)
+        )
     config = _pretrained_config(recipe.model)
-    config.vocab_size = sequences.vocabulary.padded_size() if sequences else _padded(config.vocab_size)
+    config.vocab_size = sequences.vocabulary.padded_size() if sequences is not None else _padded(config.vocab_size)
     return config
 
 

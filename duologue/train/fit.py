@@ -1,4 +1,4 @@
-"""Whether a model, or another set of sequences, has the tokens and the clock of the data that a run trains on."""
+"""Whether recipe, model and valid sets fit the data that a run trains on: its stage, tokens and clock."""
 
 from __future__ import annotations
 
@@ -8,9 +8,34 @@ from typing import Any
 
 from duologue.errors import UserError
 from duologue.formats.fingerprint import fingerprint
+from duologue.formats.sequences import SequenceSet
+from duologue.train.recipe import Recipe
 
 _SYNCHRONOUS = (2, 3)
 _COMPARED = ("fingerprint", "stage", "chunk_ms", "tokenizer")
+
+
+def steps_of(recipe: Recipe, data: SequenceSet) -> int:
+    """Return how many steps a run takes: the recipe's, or as many as the data gives.
+
+    Raises:
+        UserError: the data is of another stage, or less than a step.
+    """
+    stage, size = data.card.config["stage"], recipe.sequences_per_step
+    if stage != recipe.stage:
+        raise UserError(
+            f"the recipe {recipe.name} is for stage {recipe.stage}, the sequences are of stage {stage}",
+            where=data.place,
+            hint=f"Choose a recipe of stage {stage}, or sequences of `duologue mix --stage {recipe.stage}`",
+        )
+    held = len(data) // size
+    if held == 0:
+        raise UserError(
+            f"the set has {len(data)} sequences, fewer than the {size} of a step",
+            where=data.place,
+            hint="Mix more data or more epochs, or lower sequences_per_step in the recipe",
+        )
+    return min(recipe.steps, held) if recipe.steps else held
 
 
 def check_same(

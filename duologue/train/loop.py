@@ -18,6 +18,7 @@ from duologue.formats.sequences import SequenceSet, describe
 from duologue.progress import say
 from duologue.train.boards import BoardName
 from duologue.train.checkpoint import checkpoint_weights, checkpoints, read_own, read_trainer, restore_optimizer
+from duologue.train.fit import steps_of
 from duologue.train.flops import flops_per_token
 from duologue.train.llama import PackedLlama, allocate, empty_llama
 from duologue.train.metrics import MetricsLog, keep_steps, memory_gb, speed
@@ -130,7 +131,7 @@ def _begin(
     shared: dict[str, Any] = {}
     with world.agreeing():
         sequences = open_sequences(data, stack)
-        steps = _steps(recipe, sequences, world)
+        steps = steps_of(recipe, sequences)
         valid_sets = open_valid(sequences, valid)
         if world.first:
             begun = bool(checkpoints(out))
@@ -243,27 +244,9 @@ def _run(recipe: Recipe, start: _Start, out: Path, boards: Sequence[BoardName], 
         saver.wait()
 
 
-def _steps(recipe: Recipe, data: SequenceSet, world: World) -> int:
-    stage, size = data.card.config["stage"], recipe.sequences_per_step
-    if stage != recipe.stage:
-        raise UserError(
-            f"the recipe {recipe.name} is for stage {recipe.stage}, the sequences are of stage {stage}",
-            where=data.place,
-            hint=f"Choose a recipe of stage {stage}, or sequences of `duologue mix --stage {recipe.stage}`",
-        )
-    held = len(data) // size
-    if held == 0:
-        raise UserError(
-            f"the set has {len(data)} sequences, fewer than the {size} of a step",
-            where=data.place,
-            hint="Mix more data or more epochs, or lower sequences_per_step in the recipe",
-        )
-    if world.first and recipe.steps and held < recipe.steps:
-        say(f"the data gives {held:,} of the recipe's {recipe.steps:,} steps: the run ends there")
-    return min(recipe.steps, held) if recipe.steps else held
-
-
 def _announce(recipe: Recipe, start: _Start, weights: Weights, world: World) -> None:
+    if start.steps < recipe.steps:
+        say(f"the data gives {start.steps:,} of the recipe's {recipe.steps:,} steps: the run ends there")
     parameters = sum(shape.numel() for shape in weights.shapes.values())
     dtype = str(resolve_dtype(recipe.dtype, world.device)).removeprefix("torch.")
     processes = f" in {world.size} processes" if world.size > 1 else ""

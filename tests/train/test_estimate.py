@@ -34,6 +34,15 @@ def test_parameters_are_those_of_the_model_that_is_made(stage2_set: Path) -> Non
     assert expected.parameters == sum(weight.numel() for weight in model.parameters())
 
 
+def test_data_that_the_run_would_refuse_is_refused(stage2_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="0 sequences, fewer than the 2 of a step"):
+        estimate(recipe(), write_set(tmp_path / "empty", sequences=0))
+    with pytest.raises(UserError, match="40 sequences, fewer than the 64 of a step"):
+        estimate(recipe(sequences_per_step=64), stage2_set)
+    with pytest.raises(UserError, match="for stage 3, the sequences are of stage 2"):
+        estimate(recipe(stage=3), stage2_set)
+
+
 def _kept_bytes(config: LlamaConfig, length: int) -> int:
     """Bytes that a model in bfloat16 keeps of a sequence for the way back, its weights left out."""
     model = LlamaForCausalLM(config).to(torch.bfloat16)
