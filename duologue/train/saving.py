@@ -53,6 +53,7 @@ class Saver:
         self._run, self._world, self._config, self._vocabulary, self._keep = run, world, config, vocabulary, keep
         self._copies: dict[str, dict[str, Tensor]] = {MODEL: {}, OPTIMIZER: {}}
         self._thread: Thread | None = None
+        self._temporary: Path | None = None
         self._own_done, self._stop = Event(), Event()
         self.error: UserError | None = None
 
@@ -69,6 +70,9 @@ class Saver:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        if self._world.first and self._temporary is not None:
+            # Not before the others have written: what they write later would stay.
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
     def save(self, model: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Begin a checkpoint: it holds what the tensors are now, whatever becomes of them when this has returned.
@@ -118,7 +122,7 @@ class Saver:
     def _write(self, about: dict[str, Any]) -> None:
         path = self._run / checkpoint_name(about["step"])
         # Every process knows its name, and the run is held: nobody else writes there.
-        temporary = self._run / f"{TEMPORARY}{path.name}"
+        temporary = self._temporary = self._run / f"{TEMPORARY}{path.name}"
         try:
             with explained(path), safetensors_explained(path):
                 temporary.mkdir(exist_ok=True)
@@ -135,8 +139,6 @@ class Saver:
                     self._publish(temporary, path, about)
         except Exception as error:
             self.error = error if isinstance(error, UserError) else _not_written(path, error)
-            if self._world.first:
-                shutil.rmtree(temporary, ignore_errors=True)
         finally:
             self._own_done.set()
 
@@ -148,7 +150,6 @@ class Saver:
         """Wait for the files of the other processes; return whether they all came."""
         while not all((temporary / name).exists() for name in self._files()):
             if self._stop.wait(_LOOK_S):
-                shutil.rmtree(temporary, ignore_errors=True)
                 return False
         return True
 

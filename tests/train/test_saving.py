@@ -68,8 +68,8 @@ def _save_both(run: Path, *ends: BaseException) -> None:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Makes the second process write later than the first, or fail with an `error`."""
-    settings: dict[str, Any] = {"error": None}
+    """Makes the second process write later than the first, or fail with an `error`, or the first with `at_once`."""
+    settings: dict[str, Any] = {"error": None, "at_once": None}
     save_file = saving.save_file
 
     def save(tensors: Mapping[str, Tensor], path: Path, **options: Any) -> None:
@@ -77,6 +77,8 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             time.sleep(0.1)
             if settings["error"]:
                 raise settings["error"]
+        elif settings["at_once"]:
+            raise settings["at_once"]
         save_file(tensors, path, **options)
 
     monkeypatch.setattr(saving, "save_file", save)
@@ -96,6 +98,14 @@ def test_a_run_that_ends_does_not_wait_for_a_process_that_could_not_write(
 ) -> None:
     slow["error"] = OSError(errno.ENOSPC, "no space")
     _save_both(tmp_path, UserError("the loss is nan"), SystemExit(2))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_others_write_after_the_first_process_could_not_is_not_left_behind(
+    slow: dict[str, Any], tmp_path: Path
+) -> None:
+    slow["at_once"] = OSError(errno.ENOSPC, "no space")
+    _save_both(tmp_path, UserError("the disk is full"), SystemExit(2))
     assert not list(tmp_path.iterdir())
 
 
