@@ -50,7 +50,7 @@ def train(
     gpus: Annotated[int | None, typer.Option(min=1, help="With --estimate: how many GPUs; 8 if not given.")] = None,
     gpu: Annotated[
         str | None,
-        typer.Option(help="With --estimate: h100, h100-pcie, h100-nvl, h200 or a100; h100 if not given."),
+        typer.Option(help="With --estimate: h100, h100-pcie, h100-nvl, h200, h200-nvl or a100; h100 if not given."),
     ] = None,
     mfu: Annotated[
         float | None,

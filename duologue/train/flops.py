@@ -25,6 +25,7 @@ class Gpu:
 # By the name on the command line. Found by device, the first that fits counts: a part of a name stands behind the
 # names that have it.
 GPUS = {
+    "h200-nvl": Gpu("H200 NVL", 835e12, 141),
     "h200": Gpu("H200", 989e12, 141),
     "h100-pcie": Gpu("H100 PCIe", 756e12, 80),
     "h100-nvl": Gpu("H100 NVL", 835e12, 94),

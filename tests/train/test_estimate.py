@@ -168,6 +168,7 @@ def test_unknown_gpus_and_models_are_refused(tmp_path: Path) -> None:
 
 def test_a_gpu_is_known_by_its_device_name() -> None:
     names = {"NVIDIA H100 80GB HBM3": "h100", "NVIDIA H100 PCIe": "h100-pcie", "NVIDIA A100-SXM4-80GB": "a100"}
+    names |= {"NVIDIA H200": "h200", "NVIDIA H200 NVL": "h200-nvl", "NVIDIA H100 NVL": "h100-nvl"}
     for name, gpu in names.items():
         assert peak_flops(name) == GPUS[gpu].peak
     assert peak_flops("NVIDIA GeForce RTX 3090") is None
