@@ -17,7 +17,7 @@ from duologue.train.checkpoint import TRAINER, checkpoints, load_checkpoint_mode
 from duologue.train.fit import speech_of
 from duologue.train.saving import safetensors_explained
 
-_TRAINED = "duologue.json"
+TRAINED = "duologue.json"
 _SHARD = "5GB"
 _DTYPES = ("float32", "bfloat16")
 
@@ -55,7 +55,7 @@ def export_hf(source: Path, out: Path, *, dtype: Literal["float32", "bfloat16"] 
             model.save_pretrained(temporary, max_shard_size=_SHARD)
             vocabulary.save(temporary)
             trained = {name: about[name] for name in ("run", "step", "data")}
-            (temporary / _TRAINED).write_text(json.dumps(trained, indent=2) + "\n")
+            (temporary / TRAINED).write_text(json.dumps(trained, indent=2) + "\n")
             for path in temporary.iterdir():
                 # safetensors writes for the owner alone.
                 path.chmod(temporary.stat().st_mode & 0o666)
@@ -80,7 +80,7 @@ def trained_on(model: Path) -> dict[str, Any] | None:
     Raises:
         UserError: what it says is damaged.
     """
-    path = model / _TRAINED
+    path = model / TRAINED
     try:
         with explained(path, "reading"):
             return speech_of(json.loads(path.read_bytes())["data"])

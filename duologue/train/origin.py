@@ -14,7 +14,7 @@ from duologue.formats.sequences import SequenceSet, describe
 from duologue.formats.vocabulary import Vocabulary
 from duologue.progress import say
 from duologue.train.checkpoint import TRAINER, checkpoints, read_trainer
-from duologue.train.export import trained_on
+from duologue.train.export import TRAINED, trained_on
 from duologue.train.fit import check_same, check_speech, check_vocabulary
 from duologue.train.model import source_of
 from duologue.train.recipe import ModelPath, ModelSizes, Recipe
@@ -89,7 +89,8 @@ def origin_of(recipe: Recipe, data: SequenceSet, init_from: Path | None) -> Orig
                 hint="Start it again: it goes on from where it stopped",
             )
         path = whole[-1]
-    if not (path / "vocabulary.json").exists():
+    # Each of them says that it is a model of ours: without its vocabulary it is damaged.
+    if not any((path / name).exists() for name in ("vocabulary.json", TRAINER, TRAINED)):
         return _pretrained(str(path), data)
     ours = describe(data.card)
     check_vocabulary(Vocabulary.load(path).identity, ours["vocabulary"], where=path, **_SIDE)

@@ -176,3 +176,18 @@ def test_nothing_to_start_from_is_one_message(stage2_run: Path, stage3_set: Path
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="could not be loaded"):
         train(settings, stage3_set, tmp_path / "run", init_from=tmp_path / "empty")
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_model_of_ours_that_lost_its_vocabulary_is_not_taken_for_one_without_units(
+    stage2_run: Path, stage2_set: Path, tmp_path: Path, exported: bool
+) -> None:
+    model = tmp_path / "model"
+    if exported:
+        export_hf(stage2_run, model)
+    else:
+        shutil.copytree(checkpoints(stage2_run)[-1], model)
+    for name in ("vocabulary.json", "tokenizer.json"):
+        (model / name).unlink()
+    with pytest.raises(UserError, match="the vocabulary is missing or damaged"):
+        train(recipe(steps=2), stage2_set, tmp_path / "run", init_from=model)
