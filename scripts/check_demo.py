@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from duologue.formats.metrics import read_lines
 from duologue.pipelines.verify import verify
-from duologue.train.metrics import read_metrics
 
 
 def problems_of(demo: Path) -> list[str]:
@@ -18,7 +18,7 @@ def problems_of(demo: Path) -> list[str]:
     for room in ("manifests", "units", "sequences"):
         for directory in sorted((demo / room).iterdir()):
             problems += verify(directory)
-    losses = {run.name: [line["loss"] for line in read_metrics(run)] for run in sorted((demo / "runs").iterdir())}
+    losses = {run.name: [line["loss"] for line in read_lines(run)] for run in sorted((demo / "runs").iterdir())}
     for name, values in losses.items():
         begin, end = sum(values[:3]) / 3, sum(values[-3:]) / 3
         print(f"{name}: loss {begin:.3f} -> {end:.3f} in {len(values)} steps")
