@@ -103,7 +103,7 @@ def run(directory: Path) -> None:
             ],
             "worker-pool": loopback.worker_pool(pool),
         }
-        ready = {
+        ready: loopback.Ready = {
             "task-manager": lambda: loopback.number_at(rest, "/overview", "slots-available") == SLOTS,
             "job-server": partial(loopback.answers, job),
             "worker-pool": partial(loopback.answers, pool),

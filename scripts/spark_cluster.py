@@ -61,7 +61,7 @@ def run(directory: Path) -> None:
             ],
             "worker-pool": loopback.worker_pool(pool),
         }
-        ready = {
+        ready: loopback.Ready = {
             "worker": lambda: loopback.number_at(master_page, "/json/", "cores") == CORES,
             "job-server": partial(loopback.answers, job),
             "worker-pool": partial(loopback.answers, pool),
