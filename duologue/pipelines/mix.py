@@ -27,13 +27,14 @@ from duologue.formats.rejects import Reject
 from duologue.formats.sequences import VOCABULARY, Document, PackedSequence
 from duologue.formats.units import UnitSample
 from duologue.formats.vocabulary import Vocabulary
+from duologue.pipelines.commit import Output
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.local_workers import kept
 from duologue.pipelines.measures import Measures
 from duologue.pipelines.mix_index import STATION, UnitShard, WriteIndex, read_sample, vocabulary_of, write_as_tokens
 from duologue.pipelines.mix_plan import INDEX, PLAN, Plan, pieces_between, plan
 from duologue.pipelines.mix_settings import MixSettings, check
-from duologue.pipelines.partitions import Output, prepare, run
+from duologue.pipelines.partitions import prepare, run
 from duologue.pipelines.sidecars import Partition, partitions
 from duologue.progress import Watch, watched
 

@@ -1,146 +1,29 @@
-"""One partition of the input makes one shard: committed by a sidecar, skipped by a rerun, checked at the end."""
+"""A run over all partitions: those committed before are skipped, and all are checked at its end."""
 
 from __future__ import annotations
 
 import fcntl
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from duologue.errors import UserError, explained
 from duologue.formats.card import Card, is_finished, read_card, write_card
-from duologue.formats.fingerprint import canonical_json
 from duologue.formats.locks import locked
 from duologue.formats.places import remove_tree
-from duologue.formats.publish import make_directory, sweep, write_bytes
+from duologue.formats.publish import make_directory, sweep
 from duologue.formats.rejects import REJECTS, Reject, count_by_reason, write_rejects
-from duologue.formats.shards import ShardWriter
 from duologue.formats.turntaking import added
+from duologue.pipelines.commit import Committer, Station
 from duologue.pipelines.engine import for_each
-from duologue.pipelines.measures import Measures, counts
-from duologue.pipelines.sidecars import Partition, Sidecar, file_name, find_commits, read_sidecar
+from duologue.pipelines.measures import Measures
+from duologue.pipelines.sidecars import Partition, Sidecar, file_name, find_commits, refuse_others
 from duologue.progress import Watch, watched
 
 _SECONDS_FOR_ORPHANS = 60
-
-
-@dataclass(frozen=True)
-class Output:
-    """A sample that a station made of an input.
-
-    Attributes:
-        key: its webdataset key.
-        members: extension to bytes, for each kind of shard: {"units": {...}, "audio": {...}}.
-        amounts: what is summed over the shard, such as {"seconds": 12.5}.
-        licences: of what went into it.
-        checks: what was measured on it, of which the sums go into the card (`turntaking.added`).
-    """
-
-    key: str
-    members: Mapping[str, Mapping[str, bytes]]
-    amounts: Mapping[str, float]
-    licences: Sequence[str] = ()
-    checks: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Station(Protocol):
-    """What turns a partition's inputs into samples. Picklable; models are loaded where they are first used."""
-
-    @property
-    def name(self) -> str:
-        """What rejects and progress call it."""
-        ...
-
-    @property
-    def unit(self) -> str:
-        """What its inputs are called, in the plural."""
-        ...
-
-    @property
-    def stems(self) -> Sequence[str]:
-        """Names of the kinds of shard it writes, such as ("units",); the first one is the artefact."""
-        ...
-
-    def outputs(self, partition: Partition) -> Iterator[Output | Reject]:
-        """Yield, in order, what became of each input: an output or a reject."""
-        ...
-
-
-@dataclass(frozen=True)
-class _Commit:
-    """Makes the shard of a partition, then its sidecar. What it writes depends on manifest and config alone.
-
-    It yields where the shard is made and has to be published: a disk or a store takes its time for that. Where one
-    worker knows of more rejects than all `inputs` may have, it ends the run. `rejected` has those that it knows of,
-    by the number of the partition: of earlier runs, and its own.
-    """
-
-    station: Station
-    directory: Path
-    fingerprint: str
-    most_rejects: float
-    inputs: int
-    rejected: dict[int, int]
-
-    def __call__(self, partition: Partition) -> Generator[None, None, dict[str, int]]:
-        path = self.directory / file_name(self.station.stems[0], partition, "json")
-        with locked(self.directory, fcntl.LOCK_SH):
-            # An engine that runs its tasks again comes by partitions that an earlier attempt committed.
-            sidecar = read_sidecar(path)
-            if sidecar is None:
-                sidecar = yield from self._write(partition)
-                write_bytes(path, canonical_json(asdict(sidecar)))
-            else:
-                _refuse_others([sidecar], self.fingerprint, self.directory)
-                yield
-        inputs = partition.stop - partition.start
-        if sidecar.rejected:
-            self.rejected[partition.index] = sidecar.rejected
-            if sum(self.rejected.values()) > self.most_rejects * self.inputs:
-                # How many they are together, and which, the launcher says.
-                raise UserError("too many inputs were rejected", where=self.directory)
-        return {"inputs": inputs, "outputs": sidecar.samples, "rejects": sidecar.rejected, **counts(sidecar.amounts)}
-
-    def _write(self, partition: Partition) -> Generator[None, None, Sidecar]:
-        rejects: list[Reject] = []
-        amounts: Counter[str] = Counter()
-        licences: set[str] = set()
-        writers: dict[str, ShardWriter] = {}
-        samples = 0
-        checks: dict[str, Any] = {}
-        with ExitStack() as stack:
-            for output in self.station.outputs(partition):
-                if isinstance(output, Reject):
-                    rejects.append(output)
-                    continue
-                for stem, members in output.members.items():
-                    if stem not in writers:
-                        path = self.directory / file_name(stem, partition, "tar")
-                        writers[stem] = stack.enter_context(ShardWriter(path))
-                    writers[stem].add(output.key, members)
-                samples += 1
-                amounts.update(output.amounts)
-                licences.update(output.licences)
-                if output.checks:
-                    checks = added([checks, output.checks])
-            yield
-        sidecar = Sidecar(
-            self.fingerprint,
-            partition,
-            {stem: asdict(writer.info) for stem, writer in writers.items() if writer.info is not None},
-            samples,
-            {name: round(amount, 6) for name, amount in sorted(amounts.items())},
-            sorted(licences),
-            rejects,
-            checks,
-            self.inputs,
-        )
-        if samples + sidecar.rejected != partition.stop - partition.start:
-            raise AssertionError(f"{partition}: {samples} samples and {sidecar.rejected} rejects")
-        return sidecar
 
 
 def _judge_rejects(sidecars: Collection[Sidecar], inputs: int, most: float, directory: Path, stem: str) -> None:
@@ -226,18 +109,20 @@ def run(
         found = (commit.sidecar for commit in find_commits(directory, stem) if commit.path.name in asked)
         whole = {sidecar.partition.index: sidecar for sidecar in found if sidecar is not None}
         # Of two runs that began at the same moment, neither has found the other's work as it began.
-        _refuse_others(whole.values(), card.fingerprint, directory)
+        refuse_others(whole.values(), card.fingerprint, directory)
         _judge_rejects(whole.values(), inputs, max_rejects, directory, stem)
         return whole
 
     sidecars = committed()
     missing = [partition for partition in todo if partition.index not in sidecars]
-    rejected = {index: sidecar.rejected for index, sidecar in sidecars.items() if sidecar.rejected}
+    rejected = sum(sidecar.rejected for sidecar in sidecars.values())
     counted = _Counted(directory, stem)
     watch = Watch(station.name, inputs, station.unit, counted())
     with locked(directory, fcntl.LOCK_SH), watched(watch, counted):
         # Workers elsewhere have another working directory.
-        commit = _Commit(station, directory.resolve(), card.fingerprint, max_rejects, inputs, rejected)
+        commit = Committer(
+            station, directory.resolve(), card.fingerprint, inputs, max_rejects * inputs, rejected_before=rejected
+        )
         try:
             measured = for_each(commit, missing, workers=workers, flags=flags)
         except UserError:
@@ -311,17 +196,5 @@ def prepare(directory: Path, card: Card, stems: Sequence[str], leftovers: Sequen
         if is_finished(directory, card.fingerprint, [*ours, REJECTS, *leftovers]):
             return read_card(directory)
         found = (commit.sidecar for commit in find_commits(directory, stems[0]))
-        _refuse_others((sidecar for sidecar in found if sidecar is not None), card.fingerprint, directory)
+        refuse_others((sidecar for sidecar in found if sidecar is not None), card.fingerprint, directory)
     return None
-
-
-def _refuse_others(sidecars: Iterable[Sidecar], fingerprint: str, directory: Path) -> None:
-    """Refuse the commits of a run with other inputs or settings."""
-    for sidecar in sidecars:
-        if sidecar.fingerprint != fingerprint:
-            raise UserError(
-                f"the directory holds an unfinished run with other inputs or settings: "
-                f"{sidecar.fingerprint[:12]}, this one is {fingerprint[:12]}",
-                where=directory,
-                hint="Run the earlier command to its end, choose another --out, or delete the directory",
-            )

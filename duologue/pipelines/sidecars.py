@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from duologue.errors import UserError
 from duologue.formats.places import is_file, listing, read_all
 from duologue.formats.rejects import Reject
 
@@ -116,6 +117,27 @@ def read_sidecar(path: Path) -> Sidecar | None:
 def _whole(sidecar: Sidecar | None, sizes: Mapping[str, int]) -> Sidecar | None:
     shards = () if sidecar is None else sidecar.shards.values()
     return sidecar if all(sizes.get(shard["name"]) == shard["bytes"] for shard in shards) else None
+
+
+def refuse_others(sidecars: Iterable[Sidecar], fingerprint: str, directory: Path) -> None:
+    """Refuse the commits of a run with other inputs or settings.
+
+    Args:
+        sidecars: that were found.
+        fingerprint: of the artefact that is being made.
+        directory: where.
+
+    Raises:
+        UserError: one is of another artefact.
+    """
+    for sidecar in sidecars:
+        if sidecar.fingerprint != fingerprint:
+            raise UserError(
+                f"the directory holds an unfinished run with other inputs or settings: "
+                f"{sidecar.fingerprint[:12]}, this one is {fingerprint[:12]}",
+                where=directory,
+                hint="Run the earlier command to its end, choose another --out, or delete the directory",
+            )
 
 
 def parse_sidecar(data: bytes) -> Sidecar | None:

@@ -16,7 +16,7 @@ from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Sentence, Turn, UnitSample, Word
 from duologue.manifests.manifest import Manifest
 from duologue.manifests.schema import Dialogue
-from duologue.pipelines.partitions import Output
+from duologue.pipelines.commit import Output
 from duologue.pipelines.sidecars import Partition
 from duologue.pipelines.units import ALONE, RunOptions, encoded, make_units, resolved, tokenizer_of, unit_output
 from duologue.progress import say

@@ -15,8 +15,8 @@ from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Sentence, UnitSample
 from duologue.manifests.manifest import Manifest
 from duologue.manifests.schema import Recording
+from duologue.pipelines.commit import Output
 from duologue.pipelines.feeding import ahead, threads
-from duologue.pipelines.partitions import Output
 from duologue.pipelines.sidecars import Partition
 from duologue.pipelines.takes import Take
 from duologue.pipelines.units import ALONE, RunOptions, encoded, make_units, resolved, tokenizer_of, unit_output

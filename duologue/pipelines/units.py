@@ -17,8 +17,9 @@ from duologue.formats.rejects import Unusable
 from duologue.formats.shards import key_of
 from duologue.formats.units import UnitSample
 from duologue.manifests.manifest import Manifest
+from duologue.pipelines.commit import Output, Station
 from duologue.pipelines.measures import Measures
-from duologue.pipelines.partitions import Output, Station, prepare, run
+from duologue.pipelines.partitions import prepare, run
 from duologue.pipelines.sidecars import partitions
 from duologue.tokenize.tokenizer import Tokenizer, directory_of, load_tokenizer
 

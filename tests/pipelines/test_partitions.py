@@ -24,6 +24,7 @@ from duologue.formats.rejects import read_rejects
 from duologue.formats.shards import read_shard
 from duologue.formats.temporary import TEMPORARY, temporary_name
 from duologue.pipelines import partitions as module
+from duologue.pipelines.commit import Committer
 from duologue.pipelines.sidecars import Partition, partitions
 from tests.pipelines.comparing import contents
 from tests.pipelines.killing import context
@@ -164,11 +165,11 @@ def test_of_two_runs_of_other_settings_that_began_together_neither_takes_the_oth
         module.run(Toy(), other, partitions(INPUTS, SIZE), tmp_path)
     # Nor where the other's came while it was at work.
     with pytest.raises(UserError, match="other inputs or settings"):
-        next(module._Commit(Toy(), tmp_path, other.fingerprint, 1.0, INPUTS, {})(partitions(INPUTS, SIZE)[0]))
+        next(Committer(Toy(), tmp_path, other.fingerprint, INPUTS, INPUTS, 0)(partitions(INPUTS, SIZE)[0]))
 
 
 def committing(station: Toy, directory: Path, partition: Partition) -> Generator[None, None, dict[str, int]]:
-    return module._Commit(station, directory, CARD.fingerprint, 1.0, INPUTS, {})(partition)
+    return Committer(station, directory, CARD.fingerprint, INPUTS, INPUTS, 0)(partition)
 
 
 def commit(station: Toy, directory: Path, partition: Partition) -> dict[str, int]:
@@ -296,7 +297,7 @@ def test_a_shard_stops_a_run_only_by_more_rejects_than_all_of_its_inputs_may_hav
     tmp_path: Path, inputs: int, stops: bool
 ) -> None:
     # Of 28 inputs 4 are rejected, which is more than 5 % of them and of 40, and less than 5 % of 100.
-    work = module._Commit(Toy(), tmp_path, CARD.fingerprint, 0.05, inputs, {})(Partition(0, 0, 28))
+    work = Committer(Toy(), tmp_path, CARD.fingerprint, inputs, 0.05 * inputs, 0)(Partition(0, 0, 28))
     next(work)
     with pytest.raises(UserError if stops else StopIteration, match="too many" if stops else None):
         next(work)

@@ -13,7 +13,8 @@ from duologue.errors import UserError
 from duologue.formats.card import Card
 from duologue.formats.places import place
 from duologue.formats.rejects import Reject
-from duologue.pipelines.partitions import Output, prepare, run
+from duologue.pipelines.commit import Output
+from duologue.pipelines.partitions import prepare, run
 from duologue.pipelines.sidecars import Partition, partitions
 
 INPUTS = 30
