@@ -75,7 +75,8 @@ def fit_tokenizer(
     """Fit a tokenizer on both channels of every recording of the split "train".
 
     Without a checkpoint it is of the embedded kind; with one, its units are found among a HuBERT layer's features.
-    Recordings that cannot be used are named and left out.
+    Recordings that cannot be used are named and left out; a long one that is damaged further in may leave the frames
+    of the pieces before.
 
     Args:
         manifest: of recordings.
