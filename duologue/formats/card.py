@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint
 from duologue.formats.places import entries
-from duologue.formats.publish import make_directory, refuse_foreign, sweep, write_bytes
+from duologue.formats.publish import UNFINISHED, claim, make_directory, sweep, write_bytes
 from duologue.formats.temporary import TEMPORARY
 
 Kind = Literal["dialogues", "recordings", "units", "sequences"]
@@ -20,8 +20,6 @@ FORMAT_VERSION = 1
 CARD = "dataset.json"
 RUN = "run.json"
 """What makes a directory a training run."""
-UNFINISHED = "unfinished"
-"""An empty file that marks a directory as ours until it is finished: other people's files may be called like ours."""
 _SIDECARS = "*-[0-9]*.json"
 _PARTS = ("*-[0-9]*.tar", "*-[0-9]*.parquet", _SIDECARS, UNFINISHED, f"{TEMPORARY}*")
 
@@ -215,11 +213,7 @@ def is_finished(directory: Path, fingerprint: str, leftovers: Sequence[str] = ()
             hint="Choose another --out, or delete the directory first",
         )
     names = [path.name for path in entries(directory)]
-    # Shards of others have such names too, and would be written over.
-    ours = any(name == UNFINISHED or fnmatchcase(name, _SIDECARS) for name in names)
-    known = (UNFINISHED, *leftovers) if ours else ()
-    foreign = [name for name in names if not any(fnmatchcase(name, pattern) for pattern in known)]
-    refuse_foreign(directory, foreign, "artefact")
-    sweep(directory)
-    write_bytes(directory / UNFINISHED, b"")
+    # Where there is a sidecar, so is its run.
+    ours = any(fnmatchcase(name, _SIDECARS) for name in names)
+    claim(directory, names, leftovers, "artefact", ours=ours)
     return False

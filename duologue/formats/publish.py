@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
@@ -12,6 +13,9 @@ from typing import IO
 from duologue.errors import UserError, explained, reason_of
 from duologue.formats.places import is_remote, keeps_leftovers, send
 from duologue.formats.temporary import TEMPORARY, is_temporary, temporary_name
+
+UNFINISHED = "unfinished"
+"""An empty file that marks a directory as ours until it is finished: other people's files may be called like ours."""
 
 
 def sync_file(path: Path) -> None:
@@ -120,6 +124,34 @@ def refuse_foreign(directory: Path, names: Iterable[str], kind: str) -> None:
             where=directory,
             hint=f"Choose another --out: a directory holds one {kind} and nothing else",
         )
+
+
+def claim(
+    directory: Path, names: Collection[str], parts: Iterable[str], kind: str, *, ours: bool = False
+) -> list[str]:
+    """Mark a directory as ours until what is begun in it is finished, unless there are files of others.
+
+    What killed attempts left under temporary names is swept. Whoever finishes deletes the mark, `UNFINISHED`.
+
+    Args:
+        directory: the `--out` of a command.
+        names: of all that is in it.
+        parts: patterns of the files that an unfinished run leaves. Without the mark they are somebody else's.
+        kind: what the directory is for, such as "artefact".
+        ours: whether the directory is known to be ours though there is no mark.
+
+    Returns:
+        The names that an unfinished run left, sorted.
+
+    Raises:
+        UserError: there are files of others, or the directory cannot be written.
+    """
+    patterns = list(parts) if ours or UNFINISHED in names else []
+    left = sorted(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
+    refuse_foreign(directory, set(names).difference(left, [UNFINISHED]), kind)
+    sweep(directory)
+    write_bytes(directory / UNFINISHED, b"")
+    return left
 
 
 def sweep(directory: Path) -> None:

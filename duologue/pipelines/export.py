@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from duologue.errors import UserError, explained
-from duologue.formats.card import UNFINISHED, Card
+from duologue.formats.card import Card
 from duologue.formats.fingerprint import fingerprint, sha256_file
-from duologue.formats.publish import make_directory, refuse_foreign, sweep, write_bytes
+from duologue.formats.publish import UNFINISHED, claim, make_directory, write_bytes
 from duologue.formats.rejects import REJECTS, Reject, count_by_reason, write_rejects
 
 ABOUT = "export.json"
@@ -57,13 +57,8 @@ class Export:
             present = sorted(path.name for path in self.out.iterdir())
         if ABOUT in present:
             return self._finished()
-        # Without the mark, files of these names are somebody else's: they are neither deleted nor written over.
-        ours = {*self.names, REJECTS, UNFINISHED} if UNFINISHED in present else set()
-        refuse_foreign(self.out, (name for name in present if name not in ours), "export")
-        sweep(self.out)
-        write_bytes(self.out / UNFINISHED, b"")
-        for name in ours - {UNFINISHED}:
-            (self.out / name).unlink(missing_ok=True)
+        for name in claim(self.out, present, [*self.names, REJECTS], "export"):
+            (self.out / name).unlink()
         return None
 
     def _finished(self) -> dict[str, Any]:

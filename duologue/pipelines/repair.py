@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from duologue.errors import UserError, explained
-from duologue.formats.card import CARD, UNFINISHED, Card, read_card
+from duologue.formats.card import CARD, Card, read_card
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.locks import locked
 from duologue.formats.places import read_all, remove_tree
-from duologue.formats.publish import sync_directory, write_bytes
+from duologue.formats.publish import UNFINISHED, sync_directory, write_bytes
 from duologue.formats.rejects import REJECTS
 from duologue.formats.sequences import VOCABULARY
 from duologue.pipelines.commits import Problem, number_of, partitions_of, stem_of

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from duologue.errors import UserError, explained
-from duologue.formats.card import UNFINISHED
 from duologue.formats.places import entries
-from duologue.formats.publish import make_directory, refuse_foreign, sweep, write_bytes
+from duologue.formats.publish import UNFINISHED, claim, make_directory, write_bytes
 from duologue.tokenize.tokenizer import ABOUT, MODEL, QUANTIZER, VOCODER
 
 
@@ -27,15 +26,11 @@ def make_ready(out: Path) -> None:
         raise UserError(
             "the directory holds a tokenizer already", where=out, hint="Choose another --out, or delete the directory"
         )
-    # Without the mark, files of these names are somebody else's: many models are called so.
-    left = {MODEL, QUANTIZER, VOCODER} & names if UNFINISHED in names else set()
-    refuse_foreign(out, names - left - {UNFINISHED}, "tokenizer")
-    sweep(out)
+    left = claim(out, names, [MODEL, QUANTIZER, VOCODER], "tokenizer")
     with explained(out):
         # It may have been of another kind: a vocoder beside units that are not its own would speak nonsense.
-        for name in sorted(left):
+        for name in left:
             (out / name).unlink()
-    write_bytes(out / UNFINISHED, b"")
 
 
 def finish(out: Path, about: Mapping[str, Any]) -> None:

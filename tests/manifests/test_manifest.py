@@ -5,7 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from duologue.errors import UserError
-from duologue.formats.card import UNFINISHED, read_card
+from duologue.formats.card import read_card
+from duologue.formats.publish import UNFINISHED
 from duologue.formats.rejects import Reject, read_rejects
 from duologue.formats.units import Turn
 from duologue.manifests.manifest import Manifest, write_manifest
