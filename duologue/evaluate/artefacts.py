@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 from duologue.errors import UserError, explained
 from duologue.formats.card import CARD, RUN, Card, mending, read_card
 from duologue.formats.metrics import METRICS, VALID, read_lines
+from duologue.formats.places import shown
 from duologue.formats.rejects import REJECTS, Reject, read_rejects
 from duologue.formats.shards import Sample, read_shard
 
@@ -77,7 +77,7 @@ def _short_names(directories: Sequence[Path]) -> list[str]:
             other != directory and other.parts[-depth:] == directory.parts[-depth:] for other in directories
         ):
             depth += 1
-        names.append(os.fsencode("/".join(directory.parts[-depth:])).decode("utf-8", "replace"))
+        names.append(shown("/".join(directory.parts[-depth:])))
     return names
 
 

@@ -82,6 +82,11 @@ def here(text: str | Path) -> Path:
     return Path(text)
 
 
+def shown(path: Path | str) -> str:
+    """Return a path as text that can be written: bytes that are not UTF-8 become question marks."""
+    return os.fsencode(str(path)).decode("utf-8", "replace")
+
+
 def is_remote(path: Path) -> bool:
     """Say whether a path is of an object store."""
     return not isinstance(path, Path)

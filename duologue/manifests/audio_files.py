@@ -14,11 +14,10 @@ from duologue.errors import UserError, explained
 from duologue.formats.audio import MAX_LENGTH_DIFFERENCE_S, AudioInfo, probe
 from duologue.formats.fingerprint import fingerprint, sha256_file
 from duologue.formats.headerless import CODINGS, SHORTEN_SUFFIX
-from duologue.formats.places import is_file, place, seekable, walk
+from duologue.formats.places import is_file, place, seekable, shown, walk
 from duologue.formats.rejects import Reject, Unusable
 from duologue.manifests.schema import AudioChannel
 from duologue.manifests.sides import PAIRS
-from duologue.manifests.sources import shown
 from duologue.manifests.transcripts import SUFFIXES as TRANSCRIPTS
 
 _DECODED = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".aiff", ".aif", ".au", ".w64", ".rf64", ".caf")

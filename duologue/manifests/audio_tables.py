@@ -11,12 +11,11 @@ from typing import Any
 
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import sha256_file
-from duologue.formats.places import is_remote, is_url, place, seekable
+from duologue.formats.places import is_remote, is_url, place, seekable, shown
 from duologue.formats.rejects import Reject, Unusable
 from duologue.manifests.audio_files import Call, check_two, file_id, find_transcripts, paired_duration, probed
 from duologue.manifests.files import Record, read_records
 from duologue.manifests.schema import AudioChannel
-from duologue.manifests.sources import shown
 
 SUFFIXES = frozenset([".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"])
 

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from duologue.errors import UserError, explained
 from duologue.formats.card import Card
-from duologue.formats.places import entries, place
+from duologue.formats.places import entries, place, shown
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Turn
 from duologue.manifests.audio_files import check_two, identity, probed
 from duologue.manifests.manifest import write_manifest
 from duologue.manifests.schema import AudioChannel, Recording
-from duologue.manifests.sources import shown
 from duologue.manifests.splits import SplitPlan, Splits, plan_splits
 from duologue.manifests.transcripts import Row, Said, turns_of
 from duologue.manifests.turn_rows import read_turn_rows

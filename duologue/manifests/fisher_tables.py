@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from duologue.errors import UserError, explained
+from duologue.formats.places import shown
 from duologue.formats.rejects import Reject, Unusable
 from duologue.manifests.fisher_known import SIDES
 from duologue.manifests.fisher_tree import Tree
-from duologue.manifests.sources import shown
 
 _NUMBER = re.compile(r"[0-9]{1,5}")
 _PIN = re.compile(r"0*([1-9][0-9]*)")

@@ -10,10 +10,9 @@ from typing import Any
 
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint, sha256_file
-from duologue.formats.places import common, place, walk
+from duologue.formats.places import common, place, shown, walk
 from duologue.formats.sphere import is_sphere
 from duologue.manifests.audio_files import SUFFIXES, head_of
-from duologue.manifests.sources import shown
 
 _CALL = re.compile(r"fe_03_([0-9]{5})(?:\.[0-9a-z]+)*", re.IGNORECASE | re.ASCII)
 _TABLE = re.compile(r"fe_03_(?:p[0-9]_)?(calldata|filelist|pindata)\.tbl", re.IGNORECASE | re.ASCII)

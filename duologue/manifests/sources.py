@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import fingerprint, sha256_file
-from duologue.formats.places import is_file, place, walk
+from duologue.formats.places import is_file, place, shown, walk
 from duologue.formats.rejects import Reject
 from duologue.manifests import hub
 from duologue.manifests.files import SUFFIXES, Record, is_readable, read_records
@@ -44,11 +43,6 @@ def find_sources(names: Sequence[str]) -> list[Source]:
     if not names:
         raise UserError("no source was named", hint="Name files, directories or datasets of dialogues")
     return [source for name in names for source in _found(name)]
-
-
-def shown(path: Path | str) -> str:
-    """Return a path as text that can be written: bytes that are not UTF-8 become question marks."""
-    return os.fsencode(str(path)).decode("utf-8", "replace")
 
 
 def _found(name: str) -> Iterator[Source]:

@@ -11,14 +11,13 @@ from typing import Any
 from duologue.errors import UserError
 from duologue.formats.card import Card
 from duologue.formats.headerless import MAX_RATE
-from duologue.formats.places import common, is_file, is_remote, place
+from duologue.formats.places import common, is_file, is_remote, place, shown
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Turn
 from duologue.manifests.audio_files import Call, calls_of_files, find_audio, identity, transcripts_of_files
 from duologue.manifests.audio_tables import Listed, calls_of_table, is_table, read_table, transcripts_of_row
 from duologue.manifests.manifest import write_manifest
 from duologue.manifests.schema import Recording
-from duologue.manifests.sources import shown
 from duologue.manifests.splits import SplitPlan, Splits, identity_of, plan_splits, split_called
 from duologue.manifests.transcripts import read_turns
 
