@@ -185,6 +185,28 @@ class Window:
         self._file.close()
 
 
+class _HashedWindow(Window):
+    """A window that goes through a shard once, from its beginning, and takes the sha256 of what it passes."""
+
+    def __init__(self, file: IO[bytes], path: Path | str) -> None:
+        super().__init__(file, path)
+        self._sha256 = hashlib.sha256()
+        self._passed = 0
+
+    def reaches(self, end: int, begin: int) -> bool:
+        """See `Window.reaches`; `begin` is never behind what was in memory."""
+        reached = super().reaches(end, begin)
+        self._sha256.update(memoryview(self.data)[self._passed - self.begin :])
+        self._passed = max(self._passed, self.begin + len(self.data))
+        return reached
+
+    def sha256(self) -> str:
+        """Return the sha256 of the whole shard, in hex; what was not read of it is read now."""
+        while self.reaches(self._passed + 1, self._passed):
+            pass
+        return self._sha256.hexdigest()
+
+
 def samples_from(window: Window, offset: int, trusted: bool = False) -> Iterator[Sample]:
     """Yield the samples from `offset` to the shard's end; before one is yielded, the header behind it is read.
 
@@ -239,20 +261,37 @@ def read_sample(file: IO[bytes], path: Path | str, at_once: int = _READ_AT_ONCE)
     return sample
 
 
-def read_shard(path: Path) -> Iterator[Sample]:
+def read_shard(path: Path, sha256: str | None = None) -> Iterator[Sample]:
     """Yield the samples of a shard in order.
 
+    Args:
+        path: of the shard.
+        sha256: what the card says, in hex; compared behind the last sample.
+
     Raises:
-        UserError: the file is missing, truncated or damaged, a key comes twice, or the members of a sample are
-            not side by side.
+        UserError: the file is missing, truncated or damaged, its sha256 is another, a key comes twice, or the members
+            of a sample are not side by side.
     """
     keys: set[str] = set()
     with opened(path) as file:
-        for sample in samples_from(Window(file, path), 0):
+        window = Window(file, path) if sha256 is None else _HashedWindow(file, path)
+        for sample in samples_from(window, 0):
             if sample.key in keys:
                 raise damaged(path, f"the key {sample.key} comes twice")
             keys.add(sample.key)
             yield sample
+        if sha256 is not None and isinstance(window, _HashedWindow):
+            check_sha256(path, window.sha256(), sha256)
+
+
+def check_sha256(path: Path, found: str, expected: str) -> None:
+    """Compare the sha256 of a shard, in hex, with what the card says.
+
+    Raises:
+        UserError: they differ.
+    """
+    if found != expected:
+        raise damaged(path, f"its sha256 is {found[:12]}, the card says {expected[:12]}")
 
 
 def opened(path: Path) -> IO[bytes]:

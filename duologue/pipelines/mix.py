@@ -45,8 +45,10 @@ def _unit_shards(settings: MixSettings) -> list[UnitShard]:
     shards = []
     for number, source in enumerate(settings.sources):
         card = read_card(source.directory, "units")
-        names = [shard["name"] for shard in card.shards if shard["name"].startswith("units-")]
-        shards += [UnitShard(number, place, source.directory / name) for place, name in enumerate(names)]
+        entries = [(shard["name"], shard["sha256"]) for shard in card.shards if shard["name"].startswith("units-")]
+        shards += [
+            UnitShard(number, place, source.directory / name, sha256) for place, (name, sha256) in enumerate(entries)
+        ]
     return shards
 
 

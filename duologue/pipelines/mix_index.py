@@ -47,11 +47,12 @@ _ARRAYS = ("visits", "lengths", "tagged", "dialogues", "others")
 
 @dataclass(frozen=True)
 class UnitShard:
-    """A shard of a source of the mix: numbers of the source and of the shard in it, and its file."""
+    """A shard of a source of the mix: numbers of the source and of the shard in it, its file, and its sha256."""
 
     source: int
     shard: int
     path: Path
+    sha256: str
 
     def index_name(self) -> str:
         """Return the name of the file that holds its index."""
@@ -165,7 +166,7 @@ def index_shard(shard: UnitShard, settings: MixSettings, vocabulary: Vocabulary,
     others: list[int] = []
     atoms = 0
     shares = None if settings.synchronous else settings.shares()
-    for sample in read_shard(shard.path):
+    for sample in read_shard(shard.path, shard.sha256):
         dialogue = read_sample(sample, shard.path, sentences=not settings.synchronous)
         if dialogue.split != settings.split:
             others.append(seeds.integer(dialogue.source, dialogue.id))

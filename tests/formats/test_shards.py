@@ -23,6 +23,7 @@ from duologue.formats.shards import (
     Sample,
     ShardInfo,
     ShardWriter,
+    Window,
     key_of,
     npy_array,
     npy_bytes,
@@ -175,6 +176,26 @@ def test_truncation_anywhere_is_noticed_or_loses_nothing(tmp_path_factory, sampl
         # What is missing are zeros behind the mark of the end.
         assert cut >= end + 512
         assert read == samples
+
+
+@given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 700)), max_size=40), st.integers(1, 5000))
+def test_the_checksum_of_a_shard_read_through_is_that_of_its_file(tmp_path_factory, sizes, at_once):
+    path = tmp_path_factory.mktemp("shards") / "a.tar"
+    info = write(path, {str(n): {"a": b"a" * a, "b": b"b" * b} for n, (a, b) in enumerate(sizes)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Window.__init__, "__defaults__", (at_once,))
+        assert len(list(read_shard(path, info.sha256))) == len(sizes)
+
+
+@given(st.data())
+def test_one_flipped_bit_anywhere_is_noticed_by_the_checksum(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("shards") / "a.tar"
+    info = write(path, SAMPLES)
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        list(read_shard(path, info.sha256))
 
 
 @given(st.binary(min_size=1, max_size=2000))

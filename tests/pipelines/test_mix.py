@@ -220,6 +220,19 @@ def test_numbers_that_damage_has_changed_are_not_mixed(talks: list[UnitSample], 
             plan_mix(settings)
 
 
+def test_units_that_are_not_those_the_card_has_the_checksum_of_are_not_mixed(
+    talks: list[UnitSample], tmp_path: Path
+) -> None:
+    unit_set(tmp_path / "units", talks, audio=False)
+    shard = tmp_path / "units" / "units-00000.tar"
+    flipped = bytearray(shard.read_bytes())
+    place = flipped.index(b"\x93NUMPY") + 128
+    flipped[place] ^= 1
+    shard.write_bytes(flipped)
+    with pytest.raises(UserError, match="damaged: its sha256 is"):
+        mix(of(SYNC, UnitSource(tmp_path / "units", 1.0)), tmp_path / "out")
+
+
 def test_two_sets_of_one_tokenizer_mix(talks: list[UnitSample], units: Path, tmp_path: Path) -> None:
     others = [replace(talk, id=f"other {talk.id}", source="others") for talk in talks]
     unit_set(tmp_path / "others", others, audio=False)
