@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from TTS.vocoder.models.hifigan_generator import LRELU_SLOPE, HifiganGenerator, ResBlock1
 
-from duologue.synth.minimal_filtering import MinimalFilter, suits
+from duologue.synth.fourier import FourierConv, suits
 
 # What torch's `leaky_relu` has by default, and the last layer takes.
 _LAST_SLOPE = 0.01
@@ -32,8 +32,8 @@ class Decoder:
     """
 
     def __init__(self, generator: HifiganGenerator, device: torch.device, dtype: torch.dtype) -> None:
-        def conv(layer: nn.Conv1d) -> _Conv | MinimalFilter:
-            return MinimalFilter(layer) if suits(layer, device, dtype) else _Conv(layer, device, dtype)
+        def conv(layer: nn.Conv1d) -> _Conv | FourierConv:
+            return FourierConv(layer) if suits(layer, device, dtype) else _Conv(layer, device, dtype)
 
         self._first, self._last = conv(generator.conv_pre), conv(generator.conv_post)
         self._voice = conv(generator.cond_layer)
@@ -133,7 +133,7 @@ def _wide(x: torch.Tensor) -> torch.Tensor:
 
 
 def _fused(
-    x: torch.Tensor, blocks: Sequence[Sequence[Sequence[_Conv | MinimalFilter]]], beyond: _Beyond
+    x: torch.Tensor, blocks: Sequence[Sequence[Sequence[_Conv | FourierConv]]], beyond: _Beyond
 ) -> torch.Tensor:
     """Return the mean of what the residual blocks of a level make of `x`."""
     total = None

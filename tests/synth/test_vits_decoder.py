@@ -13,7 +13,7 @@ CHANNELS, SPEAKER = 6, 5
 
 def generators():
     torch.manual_seed(0)
-    # The last one has layers of so many channels that they are computed by minimal filtering.
+    # The last one has layers of so many channels that they are computed by Fourier transforms.
     for kind, dilations, channels in (
         ("1", [[1, 3, 5]] * 2, 16),
         ("2", [[1, 3]] * 2, 16),
