@@ -22,6 +22,8 @@ RUN = "run.json"
 """What makes a directory a training run."""
 _SIDECARS = "*-[0-9]*.json"
 _PARTS = ("*-[0-9]*.tar", "*-[0-9]*.parquet", _SIDECARS, UNFINISHED, f"{TEMPORARY}*")
+_OF_TOTALS = {"inputs", "samples", "rejects"}
+_OF_A_SHARD = {"name", "samples", "bytes", "sha256"}
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ def read_card(directory: Path, *kinds: Kind) -> Card:
         card = Card(**content)
         if misshapen := _misshapen(card):
             raise ValueError(f"its {', '.join(misshapen)} cannot be read")
+        if gaps := _gaps(card):
+            raise ValueError("; ".join(gaps))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"the card is damaged ({error})", where=path, hint=mending(directory)) from error
     if card.fingerprint != recorded:
@@ -132,7 +136,7 @@ def read_card(directory: Path, *kinds: Kind) -> Card:
 
 
 def _misshapen(card: Card) -> list[str]:
-    """Return the fields that are not built as those of a card are. What of them is missing, `verify` says."""
+    """Return the fields that are not built as those of a card are."""
 
     def all_are(kind: type, values: Any) -> bool:
         return isinstance(values, list) and all(isinstance(value, kind) for value in values)
@@ -155,6 +159,14 @@ def _misshapen(card: Card) -> list[str]:
         "licences": all_are(str, card.licences),
     }
     return [name for name, well in shapes.items() if not well]
+
+
+def _gaps(card: Card) -> list[str]:
+    """Return what is missing in the parts that the fingerprint does not hold, a clause for each."""
+    parts = [("totals", card.totals, _OF_TOTALS | ({"tokens"} if card.kind == "sequences" else set()))]
+    parts += [(f"shard {number}", shard, _OF_A_SHARD) for number, shard in enumerate(card.shards)]
+    missing = [(name, sorted(needed - part.keys())) for name, part, needed in parts]
+    return [f"its {name} lacks {', '.join(keys)}" for name, keys in missing if keys]
 
 
 def _without_card(directory: Path) -> UserError:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from duologue.errors import UserError
-from duologue.formats.card import CARD, Card, read_card
+from duologue.formats.card import Card, read_card
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.rejects import REJECTS, count_by_reason, read_rejects
 from duologue.formats.sequences import VOCABULARY, Document, PackedSequence, packed_sequence
@@ -22,7 +22,6 @@ from duologue.manifests.schema import Dialogue
 from duologue.pipelines.commits import Problem, commit_problems
 
 _SPLITS = ("train", "valid", "test")
-_SHARD_KEYS = {"name", "samples", "bytes", "sha256"}
 
 
 def verify(directory: Path) -> list[str]:
@@ -44,8 +43,6 @@ def find_problems(directory: Path) -> list[Problem]:
         UserError: it has no card, or one that cannot be read.
     """
     card = read_card(directory)
-    if problems := list(_card_gaps(directory / CARD, card)):
-        return problems
     problems = [*_files(directory, card), *_rejects(directory, card)]
     # Content is looked into only where the bytes are right: the rest would be noise.
     if not problems:
@@ -55,18 +52,6 @@ def find_problems(directory: Path) -> list[Problem]:
 
 def _told(error: UserError, directory: Path) -> Problem:
     return Problem(Path(error.where or directory), error.what)
-
-
-def _card_gaps(path: Path, card: Card) -> Iterator[Problem]:
-    parts: list[tuple[str, Mapping[str, Any], set[str]]] = [("totals", card.totals, {"inputs", "samples", "rejects"})]
-    parts += [(f"shard {number}", shard, _SHARD_KEYS) for number, shard in enumerate(card.shards)]
-    if card.kind == "units":
-        parts.append(("tokenizer", card.tokenizer or {}, {"rate", "sample_rate", "vocabulary"}))
-    if card.kind == "sequences":
-        parts += [("totals", card.totals, {"tokens"}), ("config", card.config, {"split", "sequence_length"})]
-    for name, part, needed in parts:
-        if missing := sorted(needed - part.keys()):
-            yield Problem(path, f"its {name} lacks {', '.join(missing)}")
 
 
 def _files(directory: Path, card: Card) -> Iterator[Problem]:

@@ -118,6 +118,14 @@ def test_card_with_a_field_of_another_shape_is_damaged(tmp_path, field, value):
     assert f"the card is damaged (its {field} cannot be read)" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["dialogues", "recordings", "units", "sequences"])
+def test_gaps_in_a_card_are_named(tmp_path, kind):
+    shard = {name: value for name, value in CARD.shards[0].items() if name != "sha256"}
+    write_card(tmp_path, replace(CARD, kind=kind, totals={"inputs": 4, "rejects": 1}, shards=[shard]))
+    also = ", tokens" if kind == "sequences" else ""
+    assert f"(its totals lacks samples{also}; its shard 0 lacks sha256)" in refusal(tmp_path)
+
+
 def test_card_with_an_unknown_field_is_damaged(tmp_path):
     edited(tmp_path, colour="blue")
     assert "damaged" in refusal(tmp_path)

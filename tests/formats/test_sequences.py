@@ -41,7 +41,14 @@ def directory(tmp_path) -> Path:
     config = {"stage": 2, "sequence_length": LENGTH, "chunk_ms": 160}
     write_card(
         out,
-        Card("sequences", config, tokenizer={"kind": "t"}, vocabulary=VOCABULARY.identity, shards=shards),
+        Card(
+            "sequences",
+            config,
+            tokenizer={"kind": "t"},
+            vocabulary=VOCABULARY.identity,
+            shards=shards,
+            totals={"inputs": 6, "samples": 6, "rejects": 0, "tokens": 6 * LENGTH},
+        ),
     )
     return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def write_set(
                 sequence = pack(vocabulary, stage, f"d{index}", [cut, LENGTH - cut - index % 2])
                 writer.add(f"{index:09d}", sequence.members())
         assert writer.info is not None
-        shards.append({"name": writer.info.name, "samples": writer.info.samples, "sha256": writer.info.sha256})
+        shards.append(asdict(writer.info))
     config = {"stage": stage, "sequence_length": LENGTH, "chunk_ms": chunk_ms, "sequences": sequences}
     write_card(
         directory,
@@ -95,6 +96,7 @@ def write_set(
             tokenizer={"name": tokenizer, "units": units},
             vocabulary=vocabulary.identity,
             shards=shards,
+            totals={"inputs": sequences, "samples": sequences, "rejects": 0, "tokens": sequences * LENGTH},
         ),
     )
     return directory
