@@ -255,7 +255,7 @@ def read_indexes(paths: Sequence[Path]) -> Iterator[ShardIndex]:
     """Yield what `WriteIndex` wrote into files.
 
     Raises:
-        UserError: one of them is missing.
+        UserError: one of them is missing or damaged.
     """
     for path, data in zip(paths, read_all(paths), strict=True):
         if data is None:
@@ -264,6 +264,14 @@ def read_indexes(paths: Sequence[Path]) -> Iterator[ShardIndex]:
                 where=path,
                 hint="Run the same command again: it makes what is missing",
             )
-        with np.load(io.BytesIO(data), allow_pickle=False) as content:
-            rejects = tuple(Reject(*row) for row in content["rejects"].tolist())
-            yield ShardIndex(**{name: content[name] for name in _ARRAYS}, rejects=rejects)
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as content:
+                rejects = tuple(Reject(*row) for row in content["rejects"].tolist())
+                index = ShardIndex(**{name: content[name] for name in _ARRAYS}, rejects=rejects)
+        except Exception as error:  # damage in an archive comes out as anything
+            raise UserError(
+                f"the lengths of a unit shard are damaged ({error})",
+                where=path,
+                hint="Delete this file, and run the same command again",
+            ) from error
+        yield index
