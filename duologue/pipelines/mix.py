@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -39,15 +40,23 @@ from duologue.pipelines.sidecars import Partition, partitions
 from duologue.progress import Watch, watched
 
 _PROGRESS_BINS = 10
+_MANIFESTS = ("dialogues", "recordings")
 
 
 def _unit_shards(settings: MixSettings) -> list[UnitShard]:
-    shards = []
+    shards: list[UnitShard] = []
+    voicings: Counter[str] = Counter()
     for number, source in enumerate(settings.sources):
         card = read_card(source.directory, "units")
+        manifests = [
+            parent["fingerprint"] for parent in card.parents if parent["kind"] in ("dialogues", "recordings")
+        ]
+        voicing = max((voicings[manifest] for manifest in manifests), default=0)
+        voicings.update(manifests)
         entries = [(shard["name"], shard["sha256"]) for shard in card.shards if shard["name"].startswith("units-")]
         shards += [
-            UnitShard(number, place, source.directory / name, sha256) for place, (name, sha256) in enumerate(entries)
+            UnitShard(number, place, source.directory / name, sha256, voicing)
+            for place, (name, sha256) in enumerate(entries)
         ]
     return shards
 
@@ -105,20 +114,23 @@ class Mix:
         visits = pieces[["source", "shard", "offset", "epoch", "copy"]]
         is_new = np.ones(len(pieces), bool)
         is_new[1:] = visits[1:] != visits[:-1]
-        paths = {(shard.source, shard.shard): shard.path for shard in self.shards}
+        by_number = {(shard.source, shard.shard): shard for shard in self.shards}
         new = pieces[is_new]
+        shards = [by_number[int(piece["source"]), int(piece["shard"])] for piece in new]
         pointers = [
-            Pointer(paths[int(piece["source"]), int(piece["shard"])], int(piece["offset"]), int(piece["size"]))
-            for piece in new
+            Pointer(shard.path, int(piece["offset"]), int(piece["size"]))
+            for shard, piece in zip(shards, new, strict=True)
         ]
-        read = zip(new, pointers, samples.read(pointers), strict=True)
+        read = zip(new, shards, samples.read(pointers), strict=True)
         for is_next in is_new:
             if is_next:
-                piece, pointer, sample = next(read)
-                dialogue = read_sample(sample, pointer.path, sentences=not self.settings.synchronous)
+                piece, shard, sample = next(read)
+                dialogue = read_sample(sample, shard.path, sentences=not self.settings.synchronous)
                 visit = int(piece["epoch"]), int(piece["copy"])
                 asked = float(piece["asked"])
-                tokens, _ = write_as_tokens(dialogue, visit, asked, self.settings, vocabulary, self.f)
+                tokens, _ = write_as_tokens(
+                    dialogue, shard.name_of(dialogue), visit, asked, self.settings, vocabulary, self.f
+                )
             yield dialogue, tokens
 
 

@@ -47,16 +47,31 @@ _ARRAYS = ("visits", "lengths", "tagged", "dialogues", "others")
 
 @dataclass(frozen=True)
 class UnitShard:
-    """A shard of a source of the mix: numbers of the source and of the shard in it, its file, and its sha256."""
+    """A shard of a source of the mix.
+
+    Attributes:
+        source, shard: numbers of the source in the mix, and of the shard in the source.
+        path: of the file.
+        sha256: that the file should have, in hex.
+        voicing: how many sources before this one have the same dialogues, such as in other voices.
+    """
 
     source: int
     shard: int
     path: Path
     sha256: str
+    voicing: int
 
     def index_name(self) -> str:
         """Return the name of the file that holds its index."""
         return f"{self.source:03d}-{self.shard:05d}.npz"
+
+    def name_of(self, dialogue: UnitSample) -> tuple[str | int, ...]:
+        """Return what random choices for a dialogue of it depend on.
+
+        A dialogue that was spoken twice is two: with the same choices, both would come side by side, or neither.
+        """
+        return (dialogue.source, dialogue.id, *([self.voicing] if self.voicing else []))
 
 
 @dataclass(frozen=True)
@@ -109,12 +124,19 @@ def _check_numbers(dialogue: UnitSample, units: int, path: Path) -> None:
 
 
 def write_as_tokens(
-    dialogue: UnitSample, visit: tuple[int, int], asked: float, settings: MixSettings, vocabulary: Vocabulary, f: int
+    dialogue: UnitSample,
+    name: tuple[str | int, ...],
+    visit: tuple[int, int],
+    asked: float,
+    settings: MixSettings,
+    vocabulary: Vocabulary,
+    f: int,
 ) -> tuple[AtomicTokens, float]:
     """Return a dialogue's tokens as the mix's stage writes them, and the share of speech in them.
 
     Args:
         dialogue: of a unit set.
+        name: of the dialogue (`UnitShard.name_of`).
         visit: epoch and copy.
         asked: share of speech that was drawn for the visit; of no account in stages 2 and 3.
         settings: of the mix.
@@ -128,21 +150,20 @@ def write_as_tokens(
         return AtomicTokens(
             vocabulary.from_stream(stream), lengths, np.zeros(atoms, np.int8), np.ones(atoms, bool)
         ), 1.0
-    draw = seeds.generator(settings.seed, "speech", *visit, dialogue.source, dialogue.id)
+    draw = seeds.generator(settings.seed, "speech", *visit, *name)
     speech = spoken_sentences(dialogue.sentences, asked, settings.level, draw)
     return interleave(dialogue, speech, vocabulary), float(speech.mean())
 
 
-def _visits(dialogue: UnitSample, weight: float, settings: MixSettings) -> Iterator[tuple[int, int, float]]:
-    """Yield (epoch, copy, progress) of each time the mix comes by a dialogue.
+def _visits(name: tuple[str | int, ...], weight: float, settings: MixSettings) -> Iterator[tuple[int, int, float]]:
+    """Yield (epoch, copy, progress) of each time the mix comes by a dialogue of that name.
 
     One hash decides both the place in the epoch and the clock of the curriculum.
     """
-    name = (settings.seed, dialogue.source, dialogue.id)
     for epoch in range(settings.epochs):
-        copies = int(weight) + (seeds.uniform("weight", epoch, *name) < weight % 1)
+        copies = int(weight) + (seeds.uniform("weight", epoch, settings.seed, *name) < weight % 1)
         for copy in range(copies):
-            place = seeds.uniform("order", epoch, copy, *name)
+            place = seeds.uniform("order", epoch, copy, settings.seed, *name)
             yield epoch, copy, (epoch + place) / settings.epochs
 
 
@@ -181,15 +202,16 @@ def index_shard(shard: UnitShard, settings: MixSettings, vocabulary: Vocabulary,
             )
             continue
         written: AtomicTokens | None = None
-        for epoch, copy, progress in _visits(dialogue, settings.sources[shard.source].weight, settings):
+        name = shard.name_of(dialogue)
+        for epoch, copy, progress in _visits(name, settings.sources[shard.source].weight, settings):
             asked, share = np.nan, 1.0
             if shares is not None:
-                chance = seeds.uniform(settings.seed, "share", epoch, copy, dialogue.source, dialogue.id)
+                chance = seeds.uniform(settings.seed, "share", epoch, copy, *name)
                 asked = float(shares.draw(np.array([progress]), np.array([chance]))[0])
                 written = None
             # The synchronous stream is the same in every epoch; stage 1 draws anew.
             if written is None:
-                written, share = write_as_tokens(dialogue, (epoch, copy), asked, settings, vocabulary, f)
+                written, share = write_as_tokens(dialogue, name, (epoch, copy), asked, settings, vocabulary, f)
                 lengths.append(written.lengths)
                 tagged.append(written.tagged)
                 atoms += len(written.lengths)

@@ -15,7 +15,7 @@ import pytest
 
 from duologue.errors import UserError
 from duologue.formats import sync
-from duologue.formats.card import read_card
+from duologue.formats.card import read_card, write_card
 from duologue.formats.rejects import read_rejects
 from duologue.formats.sequences import PackedSequence, SequenceSet
 from duologue.formats.units import UnitSample
@@ -238,6 +238,27 @@ def test_two_sets_of_one_tokenizer_mix(talks: list[UnitSample], units: Path, tmp
     unit_set(tmp_path / "others", others, audio=False)
     visits = whole(made(of(SYNC, UnitSource(units, 1.0), UnitSource(tmp_path / "others", 1.0)), tmp_path / "out"))
     assert len({name for name, _ in visits}) == 2 * (DIALOGUES - 1)
+
+
+def test_a_dialogue_in_two_voices_is_two_dialogues(talks: list[UnitSample], tmp_path: Path) -> None:
+    for name, manifest in {"espeak": "chats", "vits": "chats", "calls": "calls"}.items():
+        card = unit_set(tmp_path / name, talks, audio=False)
+        parent = {"kind": "dialogues", "fingerprint": manifest}
+        write_card(tmp_path / name, replace(card, parents=[parent]))
+
+    def came(weight: float, *names: str) -> set[tuple[str, float]]:
+        """Which dialogues came in a mix, and when."""
+        settings = of(TEXT, *(UnitSource(tmp_path / name, weight) for name in names), epochs=1)
+        sequences = made(settings, tmp_path / f"{weight} of {names}")
+        return {(document.id, document.progress) for sequence in sequences for document in sequence.documents}
+
+    for weight, same in ((1.0, True), (0.5, False)):
+        espeak = came(weight, "espeak")
+        vits = came(weight, "espeak", "vits") - espeak
+        assert ({name for name, _ in vits} == {name for name, _ in espeak}) == same
+        assert vits
+    # Sets of other manifests have nothing to do with each other.
+    assert came(1.0, "espeak", "calls") == came(1.0, "espeak")
 
 
 def test_a_dialogue_in_two_splits_is_refused(talks: list[UnitSample], units: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     unit_set(place / "units", [dialogue(0), dialogue(1), replace(dialogue(2), sentences=())], audio=False)
     Vocabulary.byte_level(24).save(place / "vocabulary")
     entry = read_card(place / "units").shards[0]
-    shard = UnitShard(0, 0, place / "units" / entry["name"], entry["sha256"])
+    shard = UnitShard(0, 0, place / "units" / entry["name"], entry["sha256"], 0)
     WriteIndex(place, small_mix(place / "units", 1), place / "vocabulary", 0)(shard)
     return place / shard.index_name()
 
