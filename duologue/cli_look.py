@@ -57,7 +57,7 @@ def verify(
         if as_json:
             again = shlex.join(["duologue", *done.again]) if done.again else ""
             about = {"directory": str(directory), **vars(done), "again": again, "rebuilt": code == 0}
-            print(json.dumps(about))
+            print(json.dumps({**about, "finished": done.finished or code == 0}))
         if code:
             raise typer.Exit(code)
         problems = list(done.problems)
@@ -90,7 +90,8 @@ def _made_again(done: Repair, quiet: bool) -> int:
 
 def _repaired(directory: Path, done: Repair) -> Iterator[str]:
     if not done.problems:
-        yield f"{directory}: all is well"
+        unfinished = "unfinished; what it has is sound. Run the command that makes it again: it goes on from here"
+        yield f"{directory}: {'all is well' if done.finished else unfinished}"
         return
     yield from done.problems
     if done.removed:

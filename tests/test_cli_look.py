@@ -64,7 +64,7 @@ def test_a_damaged_set_is_repaired_by_verify(lab: Path, duologue: Command, tmp_p
     assert duologue("verify", out).code == 1
     told = duologue("verify", out, "--repair", "--json")
     about = json.loads(told.out)
-    assert told.code == 1 and about["partitions"] == [1] and about["rebuilt"]
+    assert told.code == 1 and about["partitions"] == [1] and about["rebuilt"] and about["finished"]
     assert contents(out) == contents(lab / "sequences" / "s2")
     ended = duologue("verify", out, "--repair")
     assert (ended.code, ended.out) == (0, f"{out}: all is well\n")
@@ -89,6 +89,19 @@ def test_a_repair_without_what_the_set_was_made_of_names_the_command(
     assert ended.code == 1 and f"  duologue synthesize DIALOGUES --out {out} --rows-per-shard 2" in ended.out
     told = duologue("status", out)
     assert "units, stopped, 4 of 6 inputs (66.7%)" in told.out and "run the same command again" in told.out
+
+
+def test_a_repair_does_not_call_an_unfinished_run_well(lab: Path, duologue: Command, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(lab / "units" / "chats", tmp_path / "far" / "away" / "units"))
+    (out / "units-00000.json").unlink()
+    assert duologue("verify", out, "--repair").code == 1
+    # Shard 0 was taken back, and nobody has made it again.
+    ended = duologue("verify", out, "--repair", "--parents", lab / "manifests")
+    assert ended.code == 0 and "all is well" not in ended.out
+    assert f"{out}: unfinished" in ended.out and "Run the command that makes it again" in ended.out
+    about = json.loads(duologue("verify", out, "--repair", "--json").out)
+    assert (about["problems"], about["finished"]) == ([], False)
+    assert json.loads(duologue("verify", lab / "units" / "chats", "--repair", "--json").out)["finished"]
 
 
 def test_status_and_why_print_lines_and_json(lab: Path, duologue: Command, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ class Repair:
         left: those of the problems that concern files of nobody knows whom; they are left alone.
         again: the words, behind `duologue`, of the command that makes them, as far as the card tells; empty without a
             card, or if nothing was removed.
+        finished: whether there is a card: a run that did not end lacks shards, though those that it has are sound.
     """
 
     problems: Sequence[str]
@@ -41,6 +42,7 @@ class Repair:
     removed: Sequence[str]
     left: Sequence[str]
     again: Sequence[str]
+    finished: bool = False
 
     @property
     def known(self) -> bool:
@@ -80,7 +82,7 @@ def repair(directory: Path, parents: Sequence[Path] = ()) -> Repair:
         left = [problem for problem in found if _is_foreign(problem.path, directory, card)]
         mended = [problem for problem in found if problem not in left]
         if not mended:
-            return Repair([str(p) for p in found], (), (), [str(p) for p in left], ())
+            return Repair([str(p) for p in found], (), (), [str(p) for p in left], (), finished=card is not None)
         damaged = sorted({number for p in mended if (number := number_of(p.path)) is not None})
         removed = _take_back(directory, damaged, mended)
     again = () if card is None else command_of(directory, card, parents)
