@@ -136,6 +136,9 @@ def _begin(
         if world.first:
             begun = bool(checkpoints(out))
             origin = None if begun and init_from is None else origin_of(recipe, sequences, init_from)
+            if origin is not None and not begun:
+                # A model that does not fit leaves no run behind, which would refuse the one that does.
+                origin.source(recipe, sequences.vocabulary)
             stack.enter_context(held(out))
             run = claim_run(out, recipe, describe(sequences.card), None if origin is None else origin.about)
             shared = {"run": run, "step": 0, "tokens": 0, "last": None, "path": None, "widened": False}

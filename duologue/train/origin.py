@@ -46,18 +46,14 @@ class Origin:
         Raises:
             UserError: they cannot be loaded, or have other sizes than the recipe says or the vocabulary needs.
         """
-        if not self.widened:
-            return source_of(self.model, vocabulary.padded_size(), vocabulary.base_size, recipe.seed)
-        assert isinstance(self.model, ModelPath)
-        stored = StoredWeights(self.model.path)
-        if stored.config.vocab_size != vocabulary.padded_size():
-            raise UserError(
-                f"the model has {stored.config.vocab_size:,} rows, its vocabulary needs {vocabulary.padded_size():,}",
-                where=self.model.path,
-                hint="Start from a whole checkpoint",
-            )
-        _same_sizes(recipe, stored.config, self.model.path)
-        return stored
+        if self.widened:
+            assert isinstance(self.model, ModelPath)
+            source = _of_ours(self.model.path, vocabulary)
+        else:
+            source = source_of(self.model, vocabulary.padded_size(), vocabulary.base_size, recipe.seed)
+        if isinstance(self.model, ModelPath):
+            _same_sizes(recipe, source.config, self.model.path)
+        return source
 
 
 def origin_of(recipe: Recipe, data: SequenceSet, init_from: Path | None) -> Origin:
@@ -122,6 +118,17 @@ def _pretrained(path: str, data: SequenceSet) -> Origin:
         check_same("text tokenizer", theirs, ours, where=path, **_SIDE)
     about = {"kind": "model", "fingerprint": _fingerprint_of(directory)} if local else {"kind": "hub", "name": path}
     return Origin(ModelPath(path), about, widened=False)
+
+
+def _of_ours(path: str, vocabulary: Vocabulary) -> Source:
+    stored = StoredWeights(path)
+    if stored.config.vocab_size != vocabulary.padded_size():
+        raise UserError(
+            f"the model has {stored.config.vocab_size:,} rows, its vocabulary needs {vocabulary.padded_size():,}",
+            where=path,
+            hint="Start from a whole checkpoint",
+        )
+    return stored
 
 
 def _fingerprint_of(model: Path) -> str:

@@ -28,7 +28,13 @@ def plain_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("llama") / "base"
     torch.manual_seed(5)
     config = LlamaConfig(
-        vocab_size=257, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4
+        vocab_size=257,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
     )
     LlamaForCausalLM(config).save_pretrained(directory)
     return directory
@@ -157,11 +163,24 @@ def test_one_tokenizer_under_two_names_is_one_vocabulary(stage2_run: Path, stage
     assert train(recipe(stage=3, steps=1), stage3_set, tmp_path / "run", init_from=renamed)["step"] == 1
 
 
-def test_sizes_that_contradict_the_model_are_refused(stage2_run: Path, stage3_set: Path, tmp_path: Path) -> None:
+def test_sizes_that_contradict_the_model_are_refused(
+    stage2_run: Path, plain_llama: Path, stage3_set: Path, tmp_path: Path
+) -> None:
     sizes = ModelSizes(hidden_size=32, layers=3, heads=4, kv_heads=2, intermediate_size=64)
     assert sizes != SIZES
-    with pytest.raises(UserError, match="has layers 2, the recipe says 3"):
+    for origin in (stage2_run, plain_llama):
+        with pytest.raises(UserError, match="has layers 2, the recipe says 3"):
+            train(recipe(stage=3, model=sizes), stage3_set, tmp_path / "run", init_from=origin)
+
+
+def test_a_model_that_does_not_fit_leaves_no_run_in_the_way_of_one_that_does(
+    stage2_run: Path, stage3_set: Path, tmp_path: Path
+) -> None:
+    sizes = ModelSizes(hidden_size=32, layers=3, heads=4, kv_heads=2, intermediate_size=64)
+    with pytest.raises(UserError, match="Put the model's sizes into the recipe"):
         train(recipe(stage=3, model=sizes), stage3_set, tmp_path / "run", init_from=stage2_run)
+    assert not (tmp_path / "run").exists()
+    assert train(recipe(stage=3, steps=1), stage3_set, tmp_path / "run", init_from=stage2_run)["step"] == 1
 
 
 def test_nothing_to_start_from_is_one_message(stage2_run: Path, stage3_set: Path, tmp_path: Path) -> None:

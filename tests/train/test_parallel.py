@@ -112,6 +112,8 @@ def tied_llama(tmp_path: Path) -> Path:
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
+        num_key_value_heads=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
         tie_word_embeddings=True,
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
