@@ -115,7 +115,7 @@ def tokenize(
         out,
         tokenizer=tokenizer,
         keep_audio=keep_audio,
-        thresholds=Thresholds.parse(threshold or []) if checks else None,
+        thresholds=Thresholds.chosen(checks, threshold),
         rows_per_shard=rows_per_shard,
         options=RunOptions(workers, context.obj, max_rejects, measures),
     )

@@ -73,8 +73,8 @@ def _units(name: str, options: dict[str, Any], readers: int, gpus: int | None) -
 
         gpus = torch.cuda.device_count()
     spoken = name == "synthesize"
-    if options.get("checks"):
-        Thresholds.parse(options["threshold"] or [])
+    if not spoken:
+        Thresholds.chosen(options["checks"], options["threshold"])
     plan = UnitsPlan(
         name,
         options["manifest"],

@@ -57,6 +57,23 @@ class Thresholds:
                 ) from error
         return cls(**values)
 
+    @classmethod
+    def chosen(cls, checks: bool, texts: Sequence[str] | None) -> Thresholds | None:
+        """Return what `--checks` and `--threshold` ask for together; None where nothing is to be measured.
+
+        Raises:
+            UserError: a threshold is none, or stands beside `--no-checks`.
+        """
+        if checks:
+            return cls.parse(texts or [])
+        if texts:
+            raise UserError(
+                "--threshold says what the checks reject, and --no-checks that there are none",
+                where=f"--threshold {texts[0]}",
+                hint="Leave one of them out",
+            )
+        return None
+
 
 DEFAULTS = Thresholds()
 
