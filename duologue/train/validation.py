@@ -96,6 +96,11 @@ class Validation:
             alike = (pair for pair in zip(sets, counts, strict=True) if pair[0].card.config["stage"] == recipe.stage)
             found = (first_prompt(opened, count, recipe.sample_chunks) for opened, count in alike)
             self._prompt = next((prompt for prompt in found if prompt is not None), None)
+            if self._prompt is None and sets and world.first:
+                say(
+                    f"no valid set of stage {recipe.stage} has a dialogue long enough for sample_chunks = "
+                    f"{recipe.sample_chunks}: nothing will be sampled"
+                )
 
     def due(self, step: int, last: bool = False) -> bool:
         """Say whether to validate after `step` steps; `last` is whether the run ends with it."""

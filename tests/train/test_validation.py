@@ -193,6 +193,17 @@ def test_a_set_of_the_train_split_is_pointed_out_once(tmp_path: Path, capsys: py
     assert capsys.readouterr().err.count("is of the train split") == 1
 
 
+def test_valid_sets_without_a_dialogue_long_enough_for_a_sample_are_pointed_out_once(
+    calls: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank in (0, 1):
+        Validation(recipe(sample_chunks=1000), [SequenceSet(calls)], World(rank, 2, torch.device("cpu")))
+    assert capsys.readouterr().err.count("long enough for sample_chunks = 1000") == 1
+    Validation(recipe(sample_chunks=2), [SequenceSet(calls)], ALONE)
+    Validation(recipe(sample_chunks=1000), [], ALONE)
+    assert capsys.readouterr().err == ""
+
+
 def test_sets_without_sources_have_one_that_is_unnamed(stage2_run: Path, tmp_path: Path) -> None:
     old = write_set(tmp_path / "old", sequences=3)
     assert list(run(checkpoints(stage2_run)[-1], [old])["sources"]) == ["unnamed"]
