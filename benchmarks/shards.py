@@ -39,7 +39,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from itertools import islice
@@ -51,7 +51,6 @@ import talks
 import torch
 from measuring import interleaved, machine
 
-from duologue.formats.card import Card, write_card
 from duologue.formats.sequences import SequenceSet, packed_sequence
 from duologue.formats.shards import ShardInfo
 from duologue.formats.vocabulary import Vocabulary
@@ -176,17 +175,10 @@ def _reads(form: formats.Format, place: Path) -> Callable[[], int]:
 
 def sequence_set(directory: Path, size: Size) -> Path:
     """Make a sequence set of the shards that are in `directory`."""
-    vocabulary = Vocabulary.byte_level(talks.UNITS)
-    vocabulary.save(directory / "vocabulary")
     shards = []
     for path in sorted(directory.glob("*.tar")):
-        content = path.read_bytes()
-        shards.append(asdict(ShardInfo(path.name, size.per_shard, len(content), formats.sha256_file(path))))
-    config = {"stage": 2, "sequence_length": LENGTH, "chunk_ms": talks.CHUNK_MS}
-    tokenizer = {"name": "benchmark", "units": talks.UNITS}
-    write_card(
-        directory, Card("sequences", config, tokenizer=tokenizer, vocabulary=vocabulary.identity, shards=shards)
-    )
+        shards.append(ShardInfo(path.name, size.per_shard, path.stat().st_size, formats.sha256_file(path)))
+    talks.finish(directory, Vocabulary.byte_level(talks.UNITS), LENGTH, shards)
     return directory
 
 

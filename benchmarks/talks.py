@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
 from duologue.formats import seeds
+from duologue.formats.card import Card, write_card
 from duologue.formats.packing import pack
 from duologue.formats.sequences import Document, PackedSequence
+from duologue.formats.shards import ShardInfo
 from duologue.formats.sync import encode
 from duologue.formats.units import Sentence, Turn, UnitSample
 from duologue.formats.vocabulary import Vocabulary
@@ -98,3 +102,14 @@ def sequences(vocabulary: Vocabulary, length: int, count: int) -> list[PackedSeq
             Document(str(piece.dialogue), piece.offset, piece.length, piece.start, 0.0, None, 1.0, "benchmark")
         )
     return [PackedSequence(row, tuple(of)) for row, of in zip(tokens, documents, strict=True)]
+
+
+def finish(directory: Path, vocabulary: Vocabulary, length: int, shards: Sequence[ShardInfo]) -> None:
+    """Make a sequence set of the shards in a directory: with its vocabulary and card, as `duologue mix` leaves it."""
+    vocabulary.save(directory / "vocabulary")
+    count = sum(shard.samples for shard in shards)
+    config = {"stage": 2, "sequence_length": length, "chunk_ms": CHUNK_MS, "sequences": count}
+    totals = {"inputs": count, "samples": count, "rejects": 0, "tokens": count * length}
+    tokenizer = {"name": "benchmark", "units": UNITS}
+    entries = [asdict(shard) for shard in shards]
+    write_card(directory, Card("sequences", config, (), tokenizer, vocabulary.identity, entries, totals))

@@ -35,7 +35,6 @@ from measuring import machine
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from duologue.formats.card import Card, write_card
 from duologue.formats.sequences import SequenceSet
 from duologue.formats.shards import ShardWriter
 from duologue.formats.vocabulary import Vocabulary
@@ -60,18 +59,11 @@ def write_data(directory: Path, text_tokens: int, length: int, sequences: int) -
     vocabulary = Vocabulary.from_tokenizer(
         Tokenizer(WordLevel(words, "w0")), talks.UNITS, name=f"{text_tokens} words", pad_id=0, config={}
     )
-    vocabulary.save(directory / "vocabulary")
     with ShardWriter(directory / "train-00000.tar") as writer:
         for index, sequence in enumerate(talks.sequences(vocabulary, length, sequences)):
             writer.add(f"{index:09d}", sequence.members())
     assert writer.info is not None
-    config = {"stage": 2, "sequence_length": length, "chunk_ms": talks.CHUNK_MS, "sequences": sequences}
-    shards = [{"name": writer.info.name, "samples": sequences, "sha256": writer.info.sha256}]
-    tokenizer = {"name": "benchmark", "units": talks.UNITS}
-    write_card(
-        directory,
-        Card("sequences", config, tokenizer=tokenizer, vocabulary=vocabulary.identity, shards=shards),
-    )
+    talks.finish(directory, vocabulary, length, [writer.info])
     return SequenceSet(directory)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ def write_valid(directory: Path, **settings: Any) -> Path:
     write_set(directory, **settings)
     card = read_card(directory)
     sequences = list(SequenceSet(directory))
-    shards = []
     for shard in card.shards:
         (directory / shard["name"]).unlink()
     with ShardWriter(directory / "valid-00000.tar") as writer:
@@ -34,7 +33,7 @@ def write_valid(directory: Path, **settings: Any) -> Path:
             documents = tuple(d._replace(source=names[place % 2]) for place, d in enumerate(sequence.documents))
             writer.add(f"{number:09d}", replace(sequence, documents=documents).members())
     assert writer.info is not None
-    shards.append({"name": writer.info.name, "samples": writer.info.samples, "sha256": writer.info.sha256})
+    shards = [asdict(writer.info)]
     clock = {} if card.config["stage"] == 1 else {"frames_per_chunk": F}
     write_card(directory, replace(card, config={**card.config, **clock, "split": "valid"}, shards=shards))
     return directory
