@@ -68,7 +68,7 @@ def probe(path: Path, raw_rate: int | None = None) -> AudioInfo:
         return _info(sound, path)
 
 
-def blocks(path: Path, info: AudioInfo | None = None) -> Iterator[np.ndarray]:
+def blocks(path: Path, info: AudioInfo) -> Iterator[np.ndarray]:
     """Decode an audio file block by block, in memory that does not grow with its length.
 
     soundfile decodes what libsndfile knows; desphere decodes shorten streams, and NIST SPHERE in the codings that
@@ -76,7 +76,7 @@ def blocks(path: Path, info: AudioInfo | None = None) -> Iterator[np.ndarray]:
 
     Args:
         path: the file.
-        info: what `probe` says of it, where that is known already; needed where the file doesn't say its rate.
+        info: what `probe` says of it.
 
     Yields:
         float32 `[channels, samples]`, full scale at 1, `BLOCK_S` seconds at most.
@@ -84,7 +84,6 @@ def blocks(path: Path, info: AudioInfo | None = None) -> Iterator[np.ndarray]:
     Raises:
         Unusable: as `probe`, and `nan_audio`: samples that are not numbers, or infinite.
     """
-    info = info or probe(path)
     left = info.samples
     with _sound(path, info.sample_rate) as sound:
         while left:
@@ -101,23 +100,6 @@ def blocks(path: Path, info: AudioInfo | None = None) -> Iterator[np.ndarray]:
                 raise Unusable("nan_audio", f"{path.name} holds samples that are not finite numbers")
             left -= block.shape[1]
             yield np.ascontiguousarray(block)
-
-
-def read(path: Path, raw_rate: int | None = None) -> tuple[np.ndarray, int]:
-    """Decode a whole audio file.
-
-    Args:
-        path: the file.
-        raw_rate: as for `probe`.
-
-    Returns:
-        float32 `[channels, samples]`, full scale at 1, and the sample rate in Hz.
-
-    Raises:
-        Unusable: as `blocks`.
-    """
-    info = probe(path, raw_rate)
-    return np.concatenate(list(blocks(path, info)), axis=1), info.sample_rate
 
 
 def channel_blocks(sides: Sequence[tuple[Path, int]], rate: int, raw_rate: int | None = None) -> Iterator[np.ndarray]:

@@ -182,21 +182,6 @@ def per_minute(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {kind: {name: value / minutes for name, value in {**summary, **both}[kind].items()} for kind in kinds}
 
 
-def intervals(active: np.ndarray, frame_s: float) -> list[np.ndarray]:
-    """Return the stretches in which each channel is active.
-
-    Args:
-        active: bool `[channels, frames]`.
-        frame_s: length of a frame, in seconds.
-
-    Returns:
-        float64 `[n, 2]` for each channel: starts and ends in seconds.
-    """
-    quiet = np.zeros((len(active), 1), bool)
-    changes = np.diff(np.concatenate([quiet, active, quiet], axis=1).astype(np.int8), axis=1)
-    return [np.flatnonzero(row).reshape(-1, 2) * frame_s for row in changes]
-
-
 def events(activity: Sequence[np.ndarray], seconds: float) -> Events:
     """Find the turn-taking events of a recording.
 

@@ -6,7 +6,7 @@ One pass over the samples, in blocks of any size; what is kept grows by a few nu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -120,11 +120,6 @@ class ChecksResult:
             },
             "turn_taking": self.events.summary(),
         }
-
-
-def summed(results: Iterable[ChecksResult]) -> dict[str, Any]:
-    """Add the summaries of recordings up, for the card of a set; sums add up by `turntaking.added`."""
-    return turntaking.added(result.summary() for result in results)
 
 
 class AudioChecks:

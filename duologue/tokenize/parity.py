@@ -119,11 +119,6 @@ def parity(
     return rows
 
 
-def alone(tokenizer: HubertTokenizer, recordings: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the units of each recording, encoded by itself."""
-    return _encoded(tokenizer, recordings, neighbours=False)
-
-
 def _encoded(tokenizer: HubertTokenizer, recordings: Sequence[np.ndarray], neighbours: bool) -> Iterator[np.ndarray]:
     """Yield the units of each recording; those of neighbours are left out."""
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from transformers import LlamaForCausalLM
 
 from duologue.errors import UserError
 from duologue.formats.vocabulary import TAGS
@@ -15,7 +12,7 @@ from duologue.train.attention import document_borders
 from duologue.train.data import Batch
 from duologue.train.llama import PackedLlama, config_of
 from duologue.train.recipe import ModelPath, ModelSizes
-from duologue.train.weights import FreshWeights, Source, StoredWeights, WidenedWeights, whole_model
+from duologue.train.weights import FreshWeights, Source, StoredWeights, WidenedWeights
 
 KINDS = ("text", "units", "tags")
 
@@ -45,27 +42,6 @@ def source_of(model: ModelSizes | ModelPath, rows: int, base_size: int, seed: in
             hint="Mix the data with the model's own tokenizer, or choose the model the tokenizer belongs to",
         )
     return WidenedWeights(stored, rows, base_size)
-
-
-def build_model(model: ModelSizes | ModelPath, rows: int, base_size: int, seed: int) -> LlamaForCausalLM:
-    """Make a whole model to begin with, in float32 on the CPU; the arguments are those of `source_of`.
-
-    Raises:
-        UserError: as `source_of`.
-    """
-    return whole_model(source_of(model, rows, base_size, seed), "" if isinstance(model, ModelSizes) else model.path)
-
-
-def load_model(path: str | Path) -> LlamaForCausalLM:
-    """Load a whole Llama in Hugging Face layout, in float32 on the CPU: a checkpoint of ours, or any other.
-
-    Args:
-        path: a directory, or a name on the hub (which is then asked for it).
-
-    Raises:
-        UserError: there is no such model, it is damaged, or it is not a Llama.
-    """
-    return whole_model(StoredWeights(path), path)
 
 
 def token_losses(model: nn.Module, batch: Batch) -> Tensor:

@@ -50,10 +50,6 @@ class World:
             dist.all_reduce(total)
         return total
 
-    def barrier(self) -> None:
-        """Wait until all processes are here."""
-        self.sum(torch.zeros(1))
-
     def share(self, value: Any, source: int = 0) -> Any:
         """Return the value that the process `source` has, anything that JSON holds; the others' are ignored."""
         if self.size == 1:

@@ -18,9 +18,10 @@ from duologue.formats.interleave import interleave
 from duologue.formats.rejects import Reject, count_by_reason, write_rejects
 from duologue.formats.sequences import VOCABULARY, Document, PackedSequence
 from duologue.formats.shards import ShardInfo, ShardWriter, key_of
+from duologue.formats.turntaking import added
 from duologue.formats.units import Sentence, Turn, UnitSample
 from duologue.formats.vocabulary import Vocabulary
-from duologue.tokenize.checks import AudioChecks, ChecksResult, summed
+from duologue.tokenize.checks import AudioChecks, ChecksResult
 
 UNITS = 24
 RATE = 25
@@ -112,7 +113,7 @@ def unit_set(
         "seconds": sum(sample.duration_s for sample in samples),
     }
     if checks:
-        totals["checks"] = summed(checks)
+        totals["checks"] = added(result.summary() for result in checks)
     card = Card(
         "units",
         {"made": directory.name},

@@ -12,9 +12,10 @@ from duologue.evaluate.duplex import NOTHING, SPEECH, TRANSCRIPT, TurnTaking, sa
 from duologue.evaluate.duplex_table import table
 from duologue.evaluate.survey import survey_units
 from duologue.formats.card import read_card, write_card
-from duologue.formats.turntaking import added, events, intervals
+from duologue.formats.turntaking import added, events
 from duologue.formats.units import Sentence, Turn
 from tests.evaluate.making import checks_of, dialogue, unit_set
+from tests.formats.frames import events_of
 
 FRAME_S = 0.05
 
@@ -144,7 +145,7 @@ def test_damaged_sums_in_a_card_are_named(tmp_path: Path, damage):
 def test_the_time_divides_into_who_speaks(rows):
     # Pieces of 0.25 s: no silence is short enough to be joined.
     active = np.repeat(np.array(rows).T, 5, axis=1)
-    found = TurnTaking("x", SPEECH, 1, events(intervals(active, FRAME_S), active.shape[1] * FRAME_S).summary())
+    found = TurnTaking("x", SPEECH, 1, events_of(active, FRAME_S).summary())
     first, second = active
     expected = [
         (first & ~second).mean(),

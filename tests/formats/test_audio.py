@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as arrays
 from duologue.errors import UserError
 from duologue.formats import audio
 from duologue.formats.rejects import Unusable
+from tests.formats.decoding import read, reason
 
 SPHERE = Path(__file__).parent.parent / "data" / "sphere"
 
@@ -30,19 +31,13 @@ def write(path: Path, samples: int = 8000, channels: int = 2, rate: int = 8000, 
     return path
 
 
-def reason(call, *args) -> str:
-    with pytest.raises(Unusable) as caught:
-        call(*args)
-    return caught.value.reason
-
-
 @pytest.mark.parametrize(
     ("format", "subtype"),
     [("WAV", "PCM_16"), ("WAV", "ULAW"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")],
 )
 def test_audio_is_known_by_its_first_bytes_whatever_its_suffix(tmp_path, format, subtype):
     path = write(tmp_path / "call.bin", format=format, subtype=subtype)
-    decoded, rate = audio.read(path)
+    decoded, rate = read(path)
     assert rate == 8000
     assert decoded.dtype == np.float32
     assert decoded.shape == (2, 8000)
@@ -51,9 +46,9 @@ def test_audio_is_known_by_its_first_bytes_whatever_its_suffix(tmp_path, format,
 
 
 def test_plain_and_32_bit_sphere_are_read():
-    stereo, rate = audio.read(SPHERE / "pcm16be_stereo.sph")
+    stereo, rate = read(SPHERE / "pcm16be_stereo.sph")
     assert (stereo.shape, rate) == ((2, 800), 16000)
-    wide, rate = audio.read(SPHERE / "pcm32be_mono.sph")
+    wide, rate = read(SPHERE / "pcm32be_mono.sph")
     assert (wide.shape, rate) == ((1, 800), 16000)
     # The first channel of the one and the only channel of the other are the same tone, at two scales.
     assert np.allclose(wide[0] * 2**16, stereo[0], atol=2**-15)
@@ -73,22 +68,22 @@ def test_sphere_with_embedded_shorten_is_read_sample_for_sample(tmp_path):
     with pytest.raises(soundfile.LibsndfileError):
         soundfile.info(path)
     assert audio.probe(path) == audio.AudioInfo(16000, 2, 4096)
-    expected, _ = audio.read(SPHERE / "qlpc_ar2_stereo.wav")
-    decoded, rate = audio.read(path)
+    expected, _ = read(SPHERE / "qlpc_ar2_stereo.wav")
+    decoded, rate = read(path)
     assert rate == 16000
     assert np.array_equal(decoded, expected)
 
 
 def test_damaged_shorten_is_unusable(tmp_path):
-    assert reason(audio.read, SPHERE / "shorten_gate.sph") == "undecodable"
-    assert reason(audio.read, embedded_shorten(tmp_path / "cut.sph", 5000)) == "undecodable"
+    assert reason(read, SPHERE / "shorten_gate.sph") == "undecodable"
+    assert reason(read, embedded_shorten(tmp_path / "cut.sph", 5000)) == "undecodable"
 
 
 def test_truncated_files_are_unusable(tmp_path):
     for name, format in [("a.wav", "WAV"), ("a.aiff", "AIFF"), ("a.au", "AU"), ("a.flac", "FLAC"), ("a.mp3", "MP3")]:
         path = write(tmp_path / name, format=format)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        assert reason(audio.read, path) == "undecodable", name
+        assert reason(read, path) == "undecodable", name
     plain = tmp_path / "plain.sph"
     plain.write_bytes((SPHERE / "pcm16be_stereo.sph").read_bytes()[:3000])
     assert reason(audio.probe, plain) == "undecodable"
@@ -100,22 +95,22 @@ def test_wav_written_to_a_pipe_has_no_known_length_and_is_read(tmp_path):
     place = data.index(b"data") + 4
     data[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)
     path.write_bytes(data)
-    assert audio.read(path)[0].shape == (2, 8000)
+    assert read(path)[0].shape == (2, 8000)
 
 
 def test_what_cannot_be_used_is_told_apart(tmp_path):
-    assert reason(audio.read, tmp_path / "nothing.wav") == "missing_file"
-    assert reason(audio.read, tmp_path) == "missing_file"
+    assert reason(read, tmp_path / "nothing.wav") == "missing_file"
+    assert reason(read, tmp_path) == "missing_file"
     (tmp_path / "empty.wav").touch()
-    assert reason(audio.read, tmp_path / "empty.wav") == "empty_file"
+    assert reason(read, tmp_path / "empty.wav") == "empty_file"
     (tmp_path / "notes.wav").write_text("these are not samples " * 100)
-    assert reason(audio.read, tmp_path / "notes.wav") == "undecodable"
-    assert reason(audio.read, write(tmp_path / "silent.wav", samples=0)) == "empty"
+    assert reason(read, tmp_path / "notes.wav") == "undecodable"
+    assert reason(read, write(tmp_path / "silent.wav", samples=0)) == "empty"
     for value in (np.nan, np.inf):
         samples = tone(8000)
         samples[17, 1] = value
         soundfile.write(tmp_path / "nan.wav", samples, 8000, subtype="FLOAT")
-        assert reason(audio.read, tmp_path / "nan.wav") == "nan_audio"
+        assert reason(read, tmp_path / "nan.wav") == "nan_audio"
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
@@ -140,7 +135,7 @@ def test_any_bytes_are_read_or_unusable(tmp_path_factory, data, sphere):
     path = tmp_path_factory.mktemp("audio") / "any.sph"
     path.write_bytes((b"NIST_1A\n   1024\n" if sphere else b"") + data)
     try:
-        audio.read(path)
+        read(path)
     except Unusable as error:
         assert error.reason in ("empty_file", "undecodable", "empty", "nan_audio")
 

@@ -13,15 +13,10 @@ from hypothesis import strategies as st
 from duologue.formats import audio
 from duologue.formats.headerless import CODINGS, coding_of
 from duologue.formats.rejects import Unusable
+from tests.formats.decoding import read, reason
 
 SPHERE = Path(__file__).parent.parent / "data" / "sphere"
 STREAMS = ["qlpc_ar2", "qlpc_ar2_stereo", "qlpc_hi"]
-
-
-def reason(call, *args) -> str:
-    with pytest.raises(Unusable) as caught:
-        call(*args)
-    return caught.value.reason
 
 
 def tone(samples: int) -> np.ndarray:
@@ -32,7 +27,7 @@ def tone(samples: int) -> np.ndarray:
 def test_a_shorten_stream_equals_the_wav_that_it_was_made_of(name):
     path = SPHERE / f"{name}.shn"
     expected, rate = soundfile.read(SPHERE / f"{name}.wav", dtype="float32", always_2d=True)
-    decoded, own_rate = audio.read(path)
+    decoded, own_rate = read(path)
     assert own_rate == rate
     assert np.array_equal(decoded, expected.T)
     assert audio.probe(path) == audio.AudioInfo(rate, *decoded.shape)
@@ -43,8 +38,8 @@ def test_the_rate_in_a_shorten_stream_counts_more_than_the_given_one():
 
 
 def test_a_shorten_stream_of_bare_mu_law_equals_the_bare_samples():
-    packed, rate = audio.read(SPHERE / "ulaw_bitshift.shn", 8000)
-    plain, plain_rate = audio.read(SPHERE / "ulaw_bitshift.ulaw", 8000)
+    packed, rate = read(SPHERE / "ulaw_bitshift.shn", 8000)
+    plain, plain_rate = read(SPHERE / "ulaw_bitshift.ulaw", 8000)
     assert rate == plain_rate == 8000
     assert plain.shape == (1, 12288)
     assert np.array_equal(packed, plain)
@@ -53,7 +48,7 @@ def test_a_shorten_stream_of_bare_mu_law_equals_the_bare_samples():
 @pytest.mark.parametrize("name", ["ulaw_bitshift.shn", "ulaw_bitshift.ulaw"])
 def test_a_rate_that_nothing_says_is_not_guessed(name):
     assert reason(audio.probe, SPHERE / name) == "no_rate"
-    assert reason(audio.read, SPHERE / name) == "no_rate"
+    assert reason(read, SPHERE / name) == "no_rate"
 
 
 @pytest.mark.parametrize("suffix", [*CODINGS, ".ULAW"])
@@ -64,9 +59,9 @@ def test_bare_samples_are_read_as_the_same_coding_with_a_header(tmp_path, suffix
     samples = tone(8000 * 12 + 7)
     soundfile.write(bare, samples, 8000, format="RAW", subtype=subtype, endian="LITTLE")
     soundfile.write(wav, samples, 8000, subtype=subtype)
-    decoded, rate = audio.read(bare, 8000)
+    decoded, rate = read(bare, 8000)
     assert rate == 8000
-    assert np.array_equal(decoded, audio.read(wav)[0])
+    assert np.array_equal(decoded, read(wav)[0])
     both = audio.read_channels([(bare, 0), (wav, 0)], 16000, 8000)
     assert np.array_equal(both[0], both[1])
 
@@ -94,9 +89,9 @@ def test_a_stream_made_of_another_file_than_wav_says_no_rate(tmp_path):
     path = tmp_path / "call.shn"
     path.write_bytes(bytes(int(bits[first : first + 8], 2) for first in range(0, len(bits), 8)))
     assert reason(audio.probe, path) == "no_rate"
-    decoded, rate = audio.read(path, 8000)
+    decoded, rate = read(path, 8000)
     assert rate == 8000
-    assert np.array_equal(decoded, audio.read(SPHERE / "qlpc_ar2.wav")[0])
+    assert np.array_equal(decoded, read(SPHERE / "qlpc_ar2.wav")[0])
 
 
 @pytest.mark.parametrize("data", [b"ajkg", b"ajkg\x02", b"ajkg\x09" + bytes(100), b"ajkg\x02" + bytes(100)])
@@ -115,7 +110,7 @@ def test_a_damaged_stream_is_read_or_refused(tmp_path_factory, name, data):
     path = tmp_path_factory.getbasetemp() / "damaged.shn"
     path.write_bytes(stream[: data.draw(st.sampled_from([None, 40, 1000]))])
     try:
-        decoded, rate = audio.read(path, 8000)
+        decoded, rate = read(path, 8000)
     except Unusable as refusal:
         assert refusal.reason in ("undecodable", "empty")
     else:

@@ -11,6 +11,7 @@ import soundfile
 
 from duologue.formats import audio
 from duologue.formats.rejects import Unusable
+from tests.formats.decoding import read
 
 SPHERE = Path(__file__).parent.parent / "data" / "sphere"
 FISHER = SPHERE / "fisher_coding"
@@ -41,11 +42,11 @@ def test_every_file_is_known_by_its_first_bytes_and_its_header_agrees(tmp_path):
     for path in FILES:
         if path.name == "shorten_gate.sph":
             continue
-        decoded, rate = audio.read(path)
+        decoded, rate = read(path)
         assert audio.probe(path) == audio.AudioInfo(rate, len(decoded), decoded.shape[1]), path.name
         other = tmp_path / f"{path.stem}.wav"
         other.write_bytes(path.read_bytes())
-        assert np.array_equal(audio.read(other)[0], decoded), path.name
+        assert np.array_equal(read(other)[0], decoded), path.name
 
 
 def test_samples_are_libsndfiles_where_it_can_decode():
@@ -55,7 +56,7 @@ def test_samples_are_libsndfiles_where_it_can_decode():
             expected, rate = soundfile.read(path, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError:
             continue
-        decoded, own_rate = audio.read(path)
+        decoded, own_rate = read(path)
         assert (own_rate, decoded.dtype) == (rate, np.float32)
         assert np.array_equal(decoded, expected.T), path.name
         decoded_by_both.add(path.name)
@@ -69,14 +70,14 @@ def test_samples_are_those_that_the_fixtures_were_made_with(name):
     bits = 8 * about.get("sample_n_bytes", 2)
     samples = np.frombuffer(bytes.fromhex(about["expected_pcm_hex"]), f"<i{bits // 8}")
     expected = (samples.reshape(-1, about.get("channel_count", 1)).T / 2 ** (bits - 1)).astype(np.float32)
-    decoded, rate = audio.read(SPHERE / name)
+    decoded, rate = read(SPHERE / name)
     assert np.array_equal(decoded, expected)
     assert rate == about.get("sample_rate", 16000)
 
 
 def test_a_call_in_the_coding_of_fisher_equals_its_plain_twin():
-    plain, rate = audio.read(FISHER / "call30s_2ch_ulaw_plain.sph")
-    packed, packed_rate = audio.read(FISHER / "call30s_2ch_ulaw_shorten.sph")
+    plain, rate = read(FISHER / "call30s_2ch_ulaw_plain.sph")
+    packed, packed_rate = read(FISHER / "call30s_2ch_ulaw_shorten.sph")
     assert rate == packed_rate == 8000
     assert plain.shape == (2, 240_000)
     assert np.array_equal(packed, plain)
@@ -100,7 +101,7 @@ def test_embedded_shorten_streams_decode_sample_for_sample(tmp_path, name):
         expected, rate = soundfile.read(path, dtype="float32", always_2d=True)
         coding = header(len(data), 1, "ulaw,embedded-shorten-v2.00", 1)
     path.write_bytes(coding + stream)
-    decoded, own_rate = audio.read(path)
+    decoded, own_rate = read(path)
     assert own_rate == rate
     assert np.array_equal(decoded, expected.T)
 
@@ -118,12 +119,12 @@ def test_damaged_shorten_is_unusable_with_a_reason(tmp_path, damage):
     path = tmp_path / "call.sph"
     path.write_bytes(damaged[damage])
     with pytest.raises(Unusable) as caught:
-        audio.read(path)
+        read(path)
     assert caught.value.reason == "undecodable"
     assert "call.sph" in caught.value.message
 
 
 def test_a_stream_that_is_none_is_unusable():
     with pytest.raises(Unusable) as caught:
-        audio.read(SPHERE / "shorten_gate.sph")
+        read(SPHERE / "shorten_gate.sph")
     assert caught.value.reason == "undecodable"

@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from duologue.formats import turntaking
-from duologue.formats.turntaking import HISTOGRAMS, Bins, Spans, added, events, intervals, per_minute
+from duologue.formats.turntaking import HISTOGRAMS, Bins, Spans, added, events, per_minute
+from tests.formats.frames import events_of
 
 TICK_S = 0.05
 JOINED, SECOND = 4, 20  # in ticks
@@ -103,7 +104,7 @@ def spans(kind: Spans) -> list[tuple[float, float, int]]:
 
 
 def found_in(active: np.ndarray) -> turntaking.Events:
-    return events(intervals(active, TICK_S), active.shape[1] * TICK_S)
+    return events_of(active, TICK_S)
 
 
 @given(recordings)
@@ -231,16 +232,6 @@ def test_order_and_overlap_of_the_given_speech_do_not_matter(speech, random):
 def test_speech_that_is_not_times_is_refused(speech):
     with pytest.raises(ValueError, match="not finite times"):
         events([np.array(speech), np.zeros((0, 2))], 5.0)
-
-
-@given(recordings, st.sampled_from([0.01, 0.02, 0.032, 0.04, 1 / 75]))
-def test_intervals_are_the_frames_again(active, frame_s):
-    back = np.zeros(active.shape, bool)
-    for channel, stretches in zip(back, intervals(active, frame_s), strict=True):
-        assert stretches.shape[1:] == (2,)
-        for start, end in stretches:
-            channel[round(start / frame_s) : round(end / frame_s)] = True
-    assert np.array_equal(back, active)
 
 
 @given(st.lists(recordings, min_size=1, max_size=4), st.randoms())

@@ -25,6 +25,7 @@ from duologue.manifests.fisher import write_fisher
 from duologue.manifests.fisher_tables import read_tables
 from duologue.manifests.fisher_transcript import read_transcript
 from duologue.manifests.fisher_tree import Tree
+from tests.formats.decoding import read
 from tests.manifests.fisher_corpus import SPHERE, calldata, pindata, put, transcript, ulaw
 
 CASES = int(os.environ.get("DUOLOGUE_FUZZ", "300"))
@@ -109,7 +110,7 @@ def test_damaged_audio_is_read_or_refused(tmp_path, kind):
     def check(data: bytes) -> str:
         path.write_bytes(data)
         try:
-            decoded, rate = audio.read(path)
+            decoded, rate = read(path)
         except Unusable as refusal:
             assert refusal.message
             return refusal.reason

@@ -11,13 +11,12 @@ from duologue.formats.sequences import SequenceSet
 from duologue.formats.vocabulary import Vocabulary
 from duologue.train.checkpoint import checkpoints, load_checkpoint_model, read_trainer, restore_optimizer
 from duologue.train.loop import train
-from duologue.train.model import build_model
 from duologue.train.optimizer import adamw
 from duologue.train.parallel import World
 from duologue.train.recipe import ModelSizes
 from duologue.train.sharding import Weights
 from tests.train.processes import train_on_a_small_disk
-from tests.train.toy import recipe
+from tests.train.toy import build_model, recipe
 
 
 def _names(run: Path) -> list[str]:

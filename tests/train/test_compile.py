@@ -14,9 +14,9 @@ from duologue.formats.vocabulary import Vocabulary
 from duologue.train import attention, loss
 from duologue.train.data import collate
 from duologue.train.llama import PackedLlama
-from duologue.train.model import build_model, token_losses
+from duologue.train.model import token_losses
 from duologue.train.optimizer import adamw
-from tests.train.toy import SIZES, UNITS, pack, recipe
+from tests.train.toy import SIZES, UNITS, build_model, pack, recipe
 
 VOCABULARY = Vocabulary.byte_level(units=UNITS)
 

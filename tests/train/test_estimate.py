@@ -9,9 +9,8 @@ from duologue.errors import UserError
 from duologue.train.estimate import estimate, parameter_count
 from duologue.train.flops import GPUS, flops_per_token, peak_flops
 from duologue.train.llama import config_of
-from duologue.train.model import build_model
 from duologue.train.recipe import load_recipe
-from tests.train.toy import SIZES, recipe, write_set
+from tests.train.toy import SIZES, build_model, recipe, write_set
 
 GUIDE = Path(__file__).parents[2] / "docs" / "fisher.md"
 

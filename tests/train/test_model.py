@@ -13,9 +13,10 @@ from duologue.errors import UserError
 from duologue.formats.vocabulary import Vocabulary
 from duologue.train.data import Batch, collate
 from duologue.train.llama import PackedLlama
-from duologue.train.model import build_model, kind_masks, load_model, next_logits, token_losses
+from duologue.train.model import kind_masks, next_logits, token_losses
 from duologue.train.recipe import ModelPath, ModelSizes
-from tests.train.toy import LENGTH, SIZES, UNITS, pack
+from duologue.train.weights import StoredWeights, whole_model
+from tests.train.toy import LENGTH, SIZES, UNITS, build_model, pack
 
 VOCABULARY = Vocabulary.byte_level(units=UNITS)
 ROWS = VOCABULARY.padded_size()
@@ -23,6 +24,10 @@ ROWS = VOCABULARY.padded_size()
 
 def _toy_model(seed: int = 0, sizes: ModelSizes = SIZES) -> LlamaForCausalLM:
     return build_model(sizes, ROWS, VOCABULARY.base_size, seed).eval()
+
+
+def _load_model(path: Path) -> LlamaForCausalLM:
+    return whole_model(StoredWeights(path), path)
 
 
 def _pretrained(tied: bool = False, rows: int = 260) -> LlamaForCausalLM:
@@ -142,18 +147,18 @@ def test_a_model_in_several_files_is_the_same(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "one")
     model.save_pretrained(tmp_path / "many", max_shard_size="20kB")
     assert len(list((tmp_path / "many").glob("model-*"))) > 2
-    one, many = (load_model(tmp_path / name).state_dict() for name in ("one", "many"))
+    one, many = (_load_model(tmp_path / name).state_dict() for name in ("one", "many"))
     assert one.keys() == many.keys()
     assert all(torch.equal(one[name], many[name]) for name in one)
     next((tmp_path / "many").glob("model-*")).unlink()
     with pytest.raises(UserError, match="parts of model"):
-        load_model(tmp_path / "many")
+        _load_model(tmp_path / "many")
 
 
 def test_a_model_in_half_precision_is_read_in_float32(tmp_path: Path) -> None:
     model = _pretrained()
     model.to(torch.bfloat16).save_pretrained(tmp_path)
-    loaded = load_model(tmp_path)
+    loaded = _load_model(tmp_path)
     assert loaded.dtype == torch.float32
     assert torch.equal(loaded.lm_head.weight, model.lm_head.weight.float())
 
@@ -187,12 +192,12 @@ def test_a_configuration_that_fits_no_llama_is_one_message(change: dict[str, Any
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UserError, match=r"could not be loaded \(its config.json does not fit"):
-        load_model(tmp_path)
+        _load_model(tmp_path)
 
 
 def test_a_broken_or_foreign_model_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="could not be loaded"):
-        load_model(tmp_path)
+        _load_model(tmp_path)
     whole = tmp_path / "whole"
     _pretrained().save_pretrained(whole)
     messages = {
@@ -214,4 +219,4 @@ def test_a_broken_or_foreign_model_is_one_message(tmp_path: Path) -> None:
         else:
             config.write_text(config.read_text().replace('"hidden_size": 32', '"hidden_size": 64'))
         with pytest.raises(UserError, match=messages[harm]):
-            load_model(broken)
+            _load_model(broken)

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import LlamaForCausalLM
 
 from duologue.formats import seeds
 from duologue.formats.card import Card, write_card
 from duologue.formats.sequences import Document, PackedSequence
 from duologue.formats.shards import ShardWriter
 from duologue.formats.vocabulary import Vocabulary
-from duologue.train.recipe import ModelSizes, Recipe
+from duologue.train.model import source_of
+from duologue.train.recipe import ModelPath, ModelSizes, Recipe
+from duologue.train.weights import whole_model
 
 UNITS = 20
 LENGTH = 64
@@ -36,6 +39,11 @@ def recipe(**settings: Any) -> Recipe:
         "log_every": 100,
     }
     return Recipe(**{**plain, **settings})
+
+
+def build_model(model: ModelSizes | ModelPath, rows: int, base_size: int, seed: int) -> LlamaForCausalLM:
+    """A whole model to begin with, in float32 on the CPU."""
+    return whole_model(source_of(model, rows, base_size, seed), "" if isinstance(model, ModelSizes) else model.path)
 
 
 def document_tokens(vocabulary: Vocabulary, stage: int, identifier: str, length: int) -> np.ndarray:
