@@ -27,10 +27,10 @@ def token_rates(units: np.ndarray, rate: int, frames_per_chunk: int) -> tuple[fl
     return raw * rate / frames, deduplicated * rate / frames
 
 
-def mode(values: np.ndarray, width: float = 1.0) -> float:
-    """Return the middle of the fullest bin, the lowest one of equals; bins begin at multiples of `width`."""
-    bins, counts = np.unique(np.floor(np.asarray(values) / width), return_counts=True)
-    return float((bins[np.argmax(counts)] + 0.5) * width)
+def mode(values: np.ndarray) -> float:
+    """Return the middle of the fullest bin, the lowest one of equals; bins are one wide."""
+    bins, counts = np.unique(np.floor(values), return_counts=True)
+    return float(bins[np.argmax(counts)] + 0.5)
 
 
 def binned(progress: np.ndarray, values: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:

@@ -35,7 +35,7 @@ class SurveyedSet:
     survey: UnitSurvey
 
 
-def survey_sets(sets: Sequence[Artefact], chunk_ms: int, excerpts: int | None = None) -> list[SurveyedSet]:
+def survey_sets(sets: Sequence[Artefact], chunk_ms: int, excerpts: int | None) -> list[SurveyedSet]:
     """Read unit sets, or parts of big ones.
 
     Args:

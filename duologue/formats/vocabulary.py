@@ -18,6 +18,12 @@ from duologue.formats.publish import make_directory, write_bytes
 
 TAGS = 2
 _ABOUT = "vocabulary.json"
+_ROWS = 128
+
+
+def padded(size: int) -> int:
+    """Return the number of rows of an embedding for `size` tokens."""
+    return -(-size // _ROWS) * _ROWS
 
 
 def _added_tokens(units: int) -> list[AddedToken]:
@@ -177,9 +183,9 @@ class Vocabulary:
         """Number of ids in use: base, tags and units."""
         return self.base_size + TAGS + self.units
 
-    def padded_size(self, multiple: int = 128) -> int:
+    def padded_size(self) -> int:
         """Return the number of rows a model's embedding has: the size, rounded up."""
-        return -(-self.size // multiple) * multiple
+        return padded(self.size)
 
     def encode_text(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the token ids of each text, uint32 `[tokens]`, without begin or end tokens."""

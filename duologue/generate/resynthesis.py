@@ -40,7 +40,7 @@ def _log_magnitudes(units: np.ndarray, spectra: np.ndarray) -> np.ndarray:
     return (1 - weight) * spectra[units[left]] + weight * spectra[units[right]]
 
 
-def resynthesize(units: np.ndarray, spectra: np.ndarray, seed: int = 0) -> np.ndarray:
+def resynthesize(units: np.ndarray, spectra: np.ndarray) -> np.ndarray:
     """Make units audible.
 
     Unit k is heard in samples 640k to 640k + 639. Memory grows with the length: about 1 MB for each second.
@@ -49,7 +49,6 @@ def resynthesize(units: np.ndarray, spectra: np.ndarray, seed: int = 0) -> np.nd
         units: int `[frames]`, at 25 Hz.
         spectra: float `[vocabulary, 257]`, the mean natural-log magnitude of each unit: 512-point FFT of 400-sample
             Hann windows, 160 samples apart, of audio between -1 and 1 at 16 kHz.
-        seed: of the phase that Griffin-Lim begins with.
 
     Returns:
         float32 `[frames * 640]` at 16 kHz, between -1 and 1.
@@ -68,7 +67,8 @@ def resynthesize(units: np.ndarray, spectra: np.ndarray, seed: int = 0) -> np.nd
         raise ValueError(f"units go from {units.min()} to {units.max()}, and there are {len(spectra)} unit spectra")
     magnitudes = torch.from_numpy(np.exp(_log_magnitudes(units, spectra)).T.copy())
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Decides the phase that Griffin-Lim begins with.
+        torch.manual_seed(0)
         audio = griffinlim(
             magnitudes,
             window=torch.hann_window(WINDOW),

@@ -115,7 +115,7 @@ def identity(
 
 
 def calls_of_files(
-    files: Sequence[Path], root: Path, transcripts: Path, raw_rate: int | None = None
+    files: Sequence[Path], root: Path, transcripts: Path, raw_rate: int | None
 ) -> Iterator[Call | Reject]:
     """Yield the recordings that audio files make, and a reject for each file or pair that makes none.
 

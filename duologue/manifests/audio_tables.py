@@ -86,7 +86,7 @@ def read_table(path: Path) -> tuple[list[Listed | Reject], dict[str, Any]]:
 
 
 def calls_of_table(
-    rows: Sequence[Listed | Reject], root: Path, transcripts: Path | None, raw_rate: int | None = None
+    rows: Sequence[Listed | Reject], root: Path, transcripts: Path | None, raw_rate: int | None
 ) -> Iterator[Call | Reject]:
     """Yield the recordings that the rows of a table name, and a reject for each that cannot be used.
 

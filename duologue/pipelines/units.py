@@ -100,7 +100,7 @@ def make_units(
     rows_per_shard: int,
     parents: Sequence[Mapping[str, str]] = (),
     licences: Sequence[str] = (),
-    options: RunOptions = ALONE,
+    options: RunOptions,
 ) -> Card:
     """Run a station over a manifest and return the card of the unit set.
 

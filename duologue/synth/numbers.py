@@ -65,7 +65,7 @@ def fraction(numerator: str, denominator: str) -> str:
     return f"{cardinal(numerator)} {'halves' if below == 2 else name + 's'}"
 
 
-def money(symbol: str, amount: str, scale: str, named: str = "", *, singular: bool = False) -> str:
+def money(symbol: str, amount: str, scale: str, named: str, *, singular: bool) -> str:
     """Read a sum of money.
 
     Args:

@@ -24,9 +24,9 @@ def fit_hubert(
     recordings: Iterable[Iterable[np.ndarray]],
     out: Path,
     *,
-    units: int = 500,
-    seed: int = 0,
-    frames: int = 200_000,
+    units: int,
+    seed: int,
+    frames: int,
 ) -> dict[str, Any]:
     """Fit k-means to a model's features and write the tokenizer's directory.
 

@@ -85,7 +85,7 @@ class Model:
     origin: Mapping[str, Any]
 
 
-def read_model(checkpoint: str, layer: int, precision: str = "float32") -> Model:
+def read_model(checkpoint: str, layer: int, precision: str) -> Model:
     """Read the first layers of a checkpoint; see `import_tokenizer`.
 
     Raises:

@@ -10,7 +10,7 @@ from transformers import LlamaConfig
 
 from duologue.errors import UserError
 from duologue.formats.sequences import SequenceSet
-from duologue.formats.vocabulary import TAGS
+from duologue.formats.vocabulary import TAGS, padded
 from duologue.train.fit import steps_of
 from duologue.train.flops import GPUS, attention_widths, flops_per_token
 from duologue.train.llama import config_of, empty_llama, read_config
@@ -19,7 +19,6 @@ from duologue.train.recipe import ModelPath, ModelSizes, Recipe
 
 # Where no data says otherwise: the paper's sequences, its units, and bytes as text for a model from nothing.
 _LENGTH, _UNITS, _BYTES = 8192, 500, 257
-_MULTIPLE = 128
 # Published sizes of the models that the bundled recipes name, so that they are known without the hub.
 _PUBLISHED: dict[str, dict[str, Any]] = {
     "meta-llama/Meta-Llama-3-8B": {
@@ -151,16 +150,14 @@ def parameter_count(config: LlamaConfig) -> int:
 def _config(recipe: Recipe, sequences: SequenceSet | None) -> LlamaConfig:
     """Return the configuration of the model as it will be trained."""
     if isinstance(recipe.model, ModelSizes):
-        return config_of(
-            recipe.model, sequences.vocabulary.padded_size() if sequences is not None else _padded(_BYTES)
-        )
+        return config_of(recipe.model, _rows(_BYTES, sequences))
     config = _pretrained_config(recipe.model)
-    config.vocab_size = sequences.vocabulary.padded_size() if sequences is not None else _padded(config.vocab_size)
+    config.vocab_size = _rows(config.vocab_size, sequences)
     return config
 
 
-def _padded(base_size: int) -> int:
-    return -(-(base_size + TAGS + _UNITS) // _MULTIPLE) * _MULTIPLE
+def _rows(base_size: int, sequences: SequenceSet | None) -> int:
+    return padded(base_size + TAGS + _UNITS) if sequences is None else sequences.vocabulary.padded_size()
 
 
 def _pretrained_config(model: ModelPath) -> LlamaConfig:

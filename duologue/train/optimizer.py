@@ -65,9 +65,7 @@ class CompactAdamW(Optimizer):
         compile: whether the arithmetic goes through `torch.compile`, which reads and writes every number once.
     """
 
-    def __init__(
-        self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], *, compile: bool = False
-    ) -> None:
+    def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], *, compile: bool) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": 1e-8, "weight_decay": 0.0})
         # Pieces differ in length; one program serves all.
         self._update = torch.compile(_update, dynamic=True) if compile else _update

@@ -102,7 +102,7 @@ class Validation:
                     f"{recipe.sample_chunks}: nothing will be sampled"
                 )
 
-    def due(self, step: int, last: bool = False) -> bool:
+    def due(self, step: int, last: bool) -> bool:
         """Say whether to validate after `step` steps; `last` is whether the run ends with it."""
         every = self._recipe.valid_every
         return bool(self._sets) and bool(every) and (last or step % every == 0)
