@@ -202,8 +202,7 @@ def _rejects(artefacts: Sequence[Artefact]) -> list[dict[str, Any]]:
             continue
         examples: dict[str, list[dict[str, str]]] = {}
         for reject in rejects_of(artefact):
-            reason = reject.reason if reject.turn is None else f"turn:{reject.reason}"
-            shown = examples.setdefault(reason, [])
+            shown = examples.setdefault(reject.counted_as, [])
             if len(shown) < _EXAMPLES:
                 shown.append({"id": reject.id, "message": reject.message})
         most = max(artefact.card.rejects.values())

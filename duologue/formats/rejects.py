@@ -38,6 +38,10 @@ class Unusable(Exception):
         self.message = message
         super().__init__(reason, message)
 
+    def reject(self, id: str, station: str, turn: int | None = None) -> Reject:
+        """Return what a station says of the input, or of the turn, that cannot be used."""
+        return Reject(id, station, self.reason, self.message, turn)
+
 
 @dataclass(frozen=True)
 class Reject:
@@ -56,6 +60,11 @@ class Reject:
     reason: str
     message: str
     turn: int | None = None
+
+    @property
+    def counted_as(self) -> str:
+        """The reason, of a turn with `turn:` before it: a turn is no input."""
+        return self.reason if self.turn is None else f"turn:{self.reason}"
 
 
 def write_rejects(directory: Path, rejects: Sequence[Reject]) -> None:
@@ -81,9 +90,6 @@ def read_rejects(directory: Path) -> list[Reject]:
 
 
 def count_by_reason(rejects: Sequence[Reject]) -> dict[str, int]:
-    """Count whole inputs and single turns by reason, most frequent first, then by name.
-
-    Turns are counted under their reason with `turn:` before it: they are not inputs.
-    """
-    counts = Counter(reject.reason if reject.turn is None else f"turn:{reject.reason}" for reject in rejects)
+    """Count whole inputs and single turns by reason, most frequent first, then by name."""
+    counts = Counter(reject.counted_as for reject in rejects)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

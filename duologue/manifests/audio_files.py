@@ -142,7 +142,7 @@ def calls_of_files(
                 id = file_id(path, root)
                 yield Call(id, audio, info.duration_s, find_transcripts(id, (), transcripts))
             except Unusable as error:
-                yield Reject(file_id(path, root), "manifest", error.reason, error.message)
+                yield error.reject(file_id(path, root), "manifest")
         yield from _of_mono(call, mono, root, transcripts)
 
 
@@ -159,7 +159,7 @@ def _of_mono(
         try:
             duration_s = paired_duration((path0, info0), (path1, info1))
         except Unusable as error:
-            yield Reject(call, "manifest", error.reason, error.message)
+            yield error.reject(call, "manifest")
             return
         apart = (file_id(path0, root), file_id(path1, root))
         yield Call(call, audio, duration_s, find_transcripts(call, apart, transcripts))

@@ -70,7 +70,7 @@ def read_table(path: Path) -> tuple[list[Listed | Reject], dict[str, Any]]:
         try:
             rows.append(_listed(record.value, directory))
         except Unusable as error:
-            rows.append(Reject(_label(record), "manifest", error.reason, error.message))
+            rows.append(error.reject(_label(record), "manifest"))
     if rows and not any(isinstance(row, Listed) for row in rows):
         first = next(row for row in rows if isinstance(row, Reject))
         raise UserError(
@@ -104,7 +104,7 @@ def calls_of_table(
         try:
             yield _call(row, root, transcripts, raw_rate)
         except Unusable as error:
-            yield Reject(row.id, "manifest", error.reason, error.message)
+            yield error.reject(row.id, "manifest")
 
 
 def _call(row: Listed, root: Path, transcripts: Path | None, raw_rate: int | None) -> Call:

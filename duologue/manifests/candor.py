@@ -127,7 +127,7 @@ def write_candor(
                 try:
                     yield from _recording(each, top, plan)
                 except Unusable as error:
-                    yield Reject(each.id, "manifest", error.reason, error.message)
+                    yield error.reject(each.id, "manifest")
                 watch.advance()
 
     return write_manifest(out, "recordings", config, read, root=top, totals={"splits": plan.summary()})

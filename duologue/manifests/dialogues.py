@@ -118,7 +118,7 @@ def _dialogues(source: Source, shape: str | None, fields: Fields | None) -> Iter
             yield read_dialogue(record.value, shape, layout, record.key)
             proven = True
         except Unusable as error:
-            yield Reject(_label(record, shape, layout), "manifest", error.reason, error.message)
+            yield error.reject(_label(record, shape, layout), "manifest")
         except NoSuchField as error:
             # Until one record was of the shape, the shape is the mistake; afterwards, the record is.
             if not proven:

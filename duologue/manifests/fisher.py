@@ -68,7 +68,7 @@ def write_fisher(
                 try:
                     yield from _recording(number, call, facts.get(number, Facts()), tree.root, plan)
                 except Unusable as error:
-                    yield Reject(_id(number), "manifest", error.reason, error.message)
+                    yield error.reject(_id(number), "manifest")
                 watch.advance()
 
     totals = {**_counts(tree, facts), "splits": plan.summary()}
@@ -126,7 +126,7 @@ def _recording(number: str, call: Call, facts: Facts, root: Path, plan: SplitPla
         {name: value for name, value in about.items() if value},
     )
     for row, error in transcript.rejects:
-        yield Reject(id, "manifest", error.reason, error.message, turn=row)
+        yield error.reject(id, "manifest", row)
 
 
 def _best_audio(call: Call, id: str, root: Path) -> tuple[Path, AudioInfo]:

@@ -176,4 +176,4 @@ def _add_voice(call: Facts, channel: int, text: str) -> None:
 
 
 def _reject(path: Path, line: int, error: Unusable) -> Reject:
-    return Reject(f"{shown(path.name)}:{line}", "manifest", error.reason, error.message)
+    return error.reject(f"{shown(path.name)}:{line}", "manifest")

@@ -88,7 +88,7 @@ def write_recordings(
             try:
                 split = _split(call, plan)
             except Unusable as error:
-                yield Reject(call.id, "manifest", error.reason, error.message)
+                yield error.reject(call.id, "manifest")
                 continue
             turns, rejects = _turns(call)
             speakers = call.speakers or (f"{call.id}:0", f"{call.id}:1")

@@ -102,7 +102,7 @@ def turns_of(
             turns.append(_turn(row, channel_of(row), duration_s))
         except Unusable as error:
             number = row.number if isinstance(row, Said) else row[0]
-            rejects.append(Reject(id, "manifest", error.reason, error.message, number))
+            rejects.append(error.reject(id, "manifest", number))
     return tuple(sorted(turns, key=lambda turn: (turn.start_s, turn.end_s, turn.channel))), rejects
 
 

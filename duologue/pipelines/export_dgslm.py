@@ -85,7 +85,7 @@ def export_dgslm(units: Path, out: Path) -> dict[str, Any]:
             try:
                 _check(dialogue, len(words))
             except Unusable as refusal:
-                rejects.append(Reject(dialogue.id, STATION, refusal.reason, refusal.message))
+                rejects.append(refusal.reject(dialogue.id, STATION))
             else:
                 if dialogue.split not in splits:
                     splits[dialogue.split] = _Split(out, dialogue.split, stack)

@@ -92,7 +92,7 @@ def export_lhotse(manifest: Path, out: Path) -> dict[str, Any]:
             try:
                 described = _recording(row, root)
             except Unusable as refusal:
-                rejects.append(Reject(row.id, STATION, refusal.reason, refusal.message))
+                rejects.append(refusal.reject(row.id, STATION))
             else:
                 lines.add("recordings", row.split, described)
                 count = splits.setdefault(row.split, dict.fromkeys(_KINDS, 0))

@@ -159,11 +159,11 @@ class Synthesize:
         speech = spoken_dialogues(dialogues, engine_of(self.settings.engine), self.settings)
         for (dialogue, spoken), units in encoded(speech, spoken_audio, tokenizer):
             if isinstance(units, Unusable):
-                yield Reject(dialogue.id, self.name, units.reason, units.message)
+                yield units.reject(dialogue.id, self.name)
                 continue
             assert isinstance(spoken, Spoken)
             for turn, refused in spoken.refused:
-                yield Reject(dialogue.id, self.name, refused.reason, refused.message, turn)
+                yield refused.reject(dialogue.id, self.name, turn)
             flac = flac_bytes(spoken.audio, SAMPLE_RATE) if self.settings.keep_audio else None
             yield unit_output(unit_sample_of(spoken, dialogue, units, tokenizer.rate), flac)
 

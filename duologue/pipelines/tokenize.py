@@ -77,7 +77,7 @@ class Tokenize:
         for (take, _), units in encoded(reading, itemgetter(1), tokenizer):
             refused = units if isinstance(units, Unusable) else self._refused(take)
             if refused is not None:
-                yield Reject(take.recording.id, self.name, refused.reason, refused.message)
+                yield refused.reject(take.recording.id, self.name)
                 continue
             assert isinstance(units, np.ndarray)
             flac = None if take.flac is None else take.flac.finish()
