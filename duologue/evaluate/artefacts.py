@@ -139,8 +139,7 @@ def spread_samples(artefact: Artefact, most: int, shards: int = 24) -> Iterator[
     Raises:
         UserError: a shard is missing or damaged.
     """
-    # Audio that a unit set keeps has shards of its own, sample for sample beside those of the units.
-    entries = [entry for entry in artefact.card.shards if not entry["name"].startswith("audio-")]
+    entries = artefact.card.sample_shards
     if sum(entry["samples"] for entry in entries) > most:
         places = np.unique(np.linspace(0, len(entries) - 1, min(len(entries), shards)).round().astype(int))
         entries = [entries[place] for place in places]

@@ -64,6 +64,11 @@ class Card:
         }
         return fingerprint(config, [parent["fingerprint"] for parent in self.parents])
 
+    @property
+    def sample_shards(self) -> list[Mapping[str, Any]]:
+        """The entries of the shards that hold the samples: all but kept audio, which has shards beside them."""
+        return [shard for shard in self.shards if not shard["name"].startswith("audio-")]
+
     def as_parent(self) -> dict[str, str]:
         """Return the entry that an artefact made from this one lists under `parents`."""
         return {"kind": self.kind, "fingerprint": self.fingerprint}

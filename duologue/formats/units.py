@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 
 from duologue.formats.fingerprint import canonical_json
-from duologue.formats.shards import Content, npy_array, npy_bytes
+from duologue.formats.shards import Content, Sample, damaged, npy_array, npy_bytes
 
 
 @dataclass(frozen=True)
@@ -150,3 +151,21 @@ def unit_sample(members: Mapping[str, Content], *, turns: bool = True, sentences
         )
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"not a sample of a unit set: {error!r}") from error
+
+
+def dialogue_of(sample: Sample, path: Path, *, turns: bool = True, sentences: bool = True) -> UnitSample:
+    """Return the dialogue in a sample of a unit shard.
+
+    Args:
+        sample: of the shard.
+        path: of the shard, for messages.
+        turns: as for `unit_sample`.
+        sentences: the same.
+
+    Raises:
+        UserError: the sample is damaged.
+    """
+    try:
+        return unit_sample(sample.members, turns=turns, sentences=sentences)
+    except ValueError as error:
+        raise damaged(path, f"sample {sample.key}: {error}") from error

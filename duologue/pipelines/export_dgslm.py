@@ -15,10 +15,9 @@ from duologue.formats.card import Card, read_card
 from duologue.formats.publish import publishing, write_bytes
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.shards import key_of, read_shard
-from duologue.formats.units import UnitSample
+from duologue.formats.units import UnitSample, dialogue_of
 from duologue.manifests.splits import NAMES
 from duologue.pipelines.export import STATION, Export
-from duologue.pipelines.mix_index import read_sample
 from duologue.progress import Watch
 
 CHANNELS = ("unitA", "unitB")
@@ -109,10 +108,10 @@ def export_dgslm(units: Path, out: Path) -> dict[str, Any]:
 
 
 def _dialogues(units: Path, card: Card) -> Iterator[UnitSample]:
-    for shard in card.shards:
-        if shard["name"].startswith("units-"):
-            path = units / shard["name"]
-            yield from (read_sample(sample, path) for sample in read_shard(path, shard["sha256"]))
+    for shard in card.sample_shards:
+        path = units / shard["name"]
+        for sample in read_shard(path, shard["sha256"]):
+            yield dialogue_of(sample, path, turns=False)
 
 
 def _check(dialogue: UnitSample, vocabulary: int) -> None:

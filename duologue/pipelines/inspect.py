@@ -82,9 +82,7 @@ def show(directory: Path, sample: int) -> str:
 
 
 def _dialogue(directory: Path, card: Card, number: int) -> str:
-    for shard in card.shards:
-        if not shard["name"].startswith("units-"):
-            continue
+    for shard in card.sample_shards:
         if number < shard["samples"]:
             raw = next(itertools.islice(read_shard(directory / shard["name"]), number, None))
             return _written(unit_sample(raw.members), card)

@@ -26,13 +26,13 @@ from duologue.formats.pointers import PointedSamples, Pointer
 from duologue.formats.publish import make_directory, publishing
 from duologue.formats.rejects import Reject
 from duologue.formats.sequences import VOCABULARY, Document, PackedSequence
-from duologue.formats.units import UnitSample
+from duologue.formats.units import UnitSample, dialogue_of
 from duologue.formats.vocabulary import Vocabulary
 from duologue.pipelines.commit import Output
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.local_workers import kept
 from duologue.pipelines.measures import Measures
-from duologue.pipelines.mix_index import STATION, UnitShard, WriteIndex, read_sample, vocabulary_of, write_as_tokens
+from duologue.pipelines.mix_index import STATION, UnitShard, WriteIndex, vocabulary_of, write_as_tokens
 from duologue.pipelines.mix_plan import INDEX, PLAN, Plan, pieces_between, plan
 from duologue.pipelines.mix_settings import MixSettings, check
 from duologue.pipelines.partitions import prepare, run
@@ -48,15 +48,12 @@ def _unit_shards(settings: MixSettings) -> list[UnitShard]:
     voicings: Counter[str] = Counter()
     for number, source in enumerate(settings.sources):
         card = read_card(source.directory, "units")
-        manifests = [
-            parent["fingerprint"] for parent in card.parents if parent["kind"] in ("dialogues", "recordings")
-        ]
+        manifests = [parent["fingerprint"] for parent in card.parents if parent["kind"] in _MANIFESTS]
         voicing = max((voicings[manifest] for manifest in manifests), default=0)
         voicings.update(manifests)
-        entries = [(shard["name"], shard["sha256"]) for shard in card.shards if shard["name"].startswith("units-")]
         shards += [
-            UnitShard(number, place, source.directory / name, sha256, voicing)
-            for place, (name, sha256) in enumerate(entries)
+            UnitShard(number, place, source.directory / shard["name"], shard["sha256"], voicing)
+            for place, shard in enumerate(card.sample_shards)
         ]
     return shards
 
@@ -125,7 +122,7 @@ class Mix:
         for is_next in is_new:
             if is_next:
                 piece, shard, sample = next(read)
-                dialogue = read_sample(sample, shard.path, sentences=not self.settings.synchronous)
+                dialogue = dialogue_of(sample, shard.path, turns=False, sentences=not self.settings.synchronous)
                 visit = int(piece["epoch"]), int(piece["copy"])
                 asked = float(piece["asked"])
                 tokens, _ = write_as_tokens(

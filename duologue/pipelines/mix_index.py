@@ -18,8 +18,8 @@ from duologue.formats.locks import locked
 from duologue.formats.places import read_all
 from duologue.formats.publish import write_bytes
 from duologue.formats.rejects import Reject
-from duologue.formats.shards import Sample, damaged, read_shard
-from duologue.formats.units import UnitSample, unit_sample
+from duologue.formats.shards import damaged, read_shard
+from duologue.formats.units import UnitSample, dialogue_of
 from duologue.formats.vocabulary import Vocabulary
 from duologue.pipelines.mix_settings import MixSettings
 
@@ -93,23 +93,6 @@ class ShardIndex:
     dialogues: np.ndarray
     others: np.ndarray
     rejects: tuple[Reject, ...]
-
-
-def read_sample(sample: Sample, path: Path, *, sentences: bool = True) -> UnitSample:
-    """Return the dialogue in a sample of a unit shard, without its turns.
-
-    Args:
-        sample: of the shard.
-        path: of the shard, for messages.
-        sentences: give the dialogue its sentences; only stage 1 needs them.
-
-    Raises:
-        UserError: the sample is damaged.
-    """
-    try:
-        return unit_sample(sample.members, turns=False, sentences=sentences)
-    except ValueError as error:
-        raise damaged(path, f"sample {sample.key}: {error}") from error
 
 
 def _check_numbers(dialogue: UnitSample, units: int, path: Path) -> None:
@@ -188,7 +171,7 @@ def index_shard(shard: UnitShard, settings: MixSettings, vocabulary: Vocabulary,
     atoms = 0
     shares = None if settings.synchronous else settings.shares()
     for sample in read_shard(shard.path, shard.sha256):
-        dialogue = read_sample(sample, shard.path, sentences=not settings.synchronous)
+        dialogue = dialogue_of(sample, shard.path, turns=False, sentences=not settings.synchronous)
         if dialogue.split != settings.split:
             others.append(seeds.integer(dialogue.source, dialogue.id))
             continue

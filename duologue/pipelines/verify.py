@@ -68,7 +68,7 @@ def _files(directory: Path, card: Card) -> Iterator[Problem]:
     for path in sorted([*directory.glob("*.tar"), *directory.glob("*-[0-9]*.parquet")]):
         if path.name not in named:
             yield Problem(path, "the card does not know this shard")
-    samples = sum(shard["samples"] for shard in card.shards if not shard["name"].startswith("audio-"))
+    samples = sum(shard["samples"] for shard in card.sample_shards)
     if samples != card.totals["samples"]:
         yield Problem(
             directory, f"the shards have {samples:,} samples together, the totals say {card.totals['samples']:,}"

@@ -17,11 +17,10 @@ from duologue.formats.parquet import open_parquet
 from duologue.formats.rejects import REJECTS, read_rejects
 from duologue.formats.sequences import packed_sequence
 from duologue.formats.shards import damaged, key_of, read_shard
-from duologue.formats.units import unit_sample
+from duologue.formats.units import dialogue_of
 from duologue.manifests.manifest import Manifest
 from duologue.manifests.schema import Recording
 from duologue.pipelines.ancestry import Neighbours
-from duologue.pipelines.commits import stem_of
 
 
 def why(directory: Path, identifier: str, parents: Sequence[Path] = ()) -> dict[str, Any]:
@@ -127,17 +126,14 @@ def _rows(directory: Path, card: Card, identifier: str) -> Iterator[dict[str, An
 
 
 def _samples(directory: Path, card: Card, identifier: str) -> Iterator[dict[str, Any]]:
-    for shard in _shards(card):
-        path = directory / shard
+    for shard in card.sample_shards:
+        path = directory / shard["name"]
         for sample in read_shard(path):
             if sample.key != key_of(identifier):
                 continue
-            try:
-                dialogue = unit_sample(sample.members)
-            except ValueError as error:
-                raise damaged(path, f"sample {sample.key}: {error}") from error
+            dialogue = dialogue_of(sample, path)
             yield {
-                "shard": shard,
+                "shard": shard["name"],
                 "key": sample.key,
                 "source": dialogue.source,
                 "split": dialogue.split,
@@ -155,8 +151,8 @@ def _documents(directory: Path, card: Card, identifier: str) -> Iterator[dict[st
     # As the id stands in the JSON: most sequences are passed by without being parsed.
     written = json.dumps(identifier, ensure_ascii=False).encode()
     epochs = int(card.config.get("epochs", 1))
-    for shard in _shards(card):
-        path = directory / shard
+    for shard in card.sample_shards:
+        path = directory / shard["name"]
         for sample in read_shard(path):
             if written not in bytes(sample.members.get("json", b"")):
                 continue
@@ -167,12 +163,7 @@ def _documents(directory: Path, card: Card, identifier: str) -> Iterator[dict[st
             for document in documents:
                 if document.id == identifier:
                     epoch = min(int(document.progress * epochs), epochs - 1)
-                    yield {"shard": shard, "sequence": int(sample.key), "epoch": epoch, **document._asdict()}
-
-
-def _shards(card: Card) -> list[str]:
-    stem = stem_of(card)
-    return [shard["name"] for shard in card.shards if shard["name"].startswith(f"{stem}-")]
+                    yield {"shard": shard["name"], "sequence": int(sample.key), "epoch": epoch, **document._asdict()}
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
