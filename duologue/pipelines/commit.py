@@ -95,7 +95,7 @@ class Committer:
         Raises:
             UserError: the shard cannot be written, too much was rejected, or another run writes in the directory.
         """
-        path = self.directory / file_name(self.station.stems[0], partition, "json")
+        path = self.directory / file_name(self.station.stems[0], partition.index, "json")
         with locked(self.directory, fcntl.LOCK_SH):
             # An engine that runs its tasks again comes by partitions that an earlier attempt committed.
             sidecar = read_sidecar(path)
@@ -105,13 +105,13 @@ class Committer:
             else:
                 refuse_others([sidecar], self.fingerprint, self.directory)
                 yield
-        inputs = partition.stop - partition.start
         if sidecar.rejected:
             self.rejected[partition.index] = sidecar.rejected
             if self.rejected_before + sum(self.rejected.values()) > self.most_rejected:
                 # How many they are together, and which, the launcher says.
                 raise UserError("too many inputs were rejected", where=self.directory)
-        return {"inputs": inputs, "outputs": sidecar.samples, "rejects": sidecar.rejected, **counts(sidecar.amounts)}
+        numbers = {"inputs": partition.size, "outputs": sidecar.samples, "rejects": sidecar.rejected}
+        return {**numbers, **counts(sidecar.amounts)}
 
     def _write(self, partition: Partition) -> Generator[None, None, Sidecar]:
         rejects: list[Reject] = []
@@ -127,7 +127,7 @@ class Committer:
                     continue
                 for stem, members in output.members.items():
                     if stem not in writers:
-                        path = self.directory / file_name(stem, partition, "tar")
+                        path = self.directory / file_name(stem, partition.index, "tar")
                         writers[stem] = stack.enter_context(ShardWriter(path))
                     writers[stem].add(output.key, members)
                 samples += 1
@@ -147,6 +147,6 @@ class Committer:
             checks,
             self.inputs,
         )
-        if samples + sidecar.rejected != partition.stop - partition.start:
+        if samples + sidecar.rejected != partition.size:
             raise AssertionError(f"{partition}: {samples} samples and {sidecar.rejected} rejects")
         return sidecar

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from duologue.formats.card import Card
-from duologue.formats.places import read_all
-from duologue.pipelines.sidecars import NUMBERED, Partition, Sidecar, file_name, parse_sidecar, partitions
+from duologue.formats.places import is_file
+from duologue.pipelines.sidecars import NUMBERED, Partition, Sidecar, file_name, partitions, read_sidecars
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,10 @@ def commit_problems(directory: Path, card: Card) -> Iterator[Problem]:
     if not any(directory.glob(f"{stem}-*.json")):
         return
     todo = partitions_of(card)
-    paths = [directory / file_name(stem, partition, "json") for partition in todo]
-    for partition, path, data in zip(todo, paths, read_all(paths), strict=True):
-        sidecar = None if data is None else parse_sidecar(data)
+    paths = [directory / file_name(stem, partition.index, "json") for partition in todo]
+    for partition, path, sidecar in zip(todo, paths, read_sidecars(paths), strict=True):
         if sidecar is None:
-            yield Problem(path, "the sidecar is missing" if data is None else "the sidecar is damaged")
+            yield Problem(path, "the sidecar is damaged" if is_file(path) else "the sidecar is missing")
         elif sidecar.fingerprint != card.fingerprint:
             yield Problem(
                 path,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,7 +19,7 @@ from duologue.formats.turntaking import added
 from duologue.pipelines.commit import Committer, Station
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.measures import Measures
-from duologue.pipelines.sidecars import Partition, Sidecar, file_name, find_commits, refuse_others
+from duologue.pipelines.sidecars import Partition, Sidecar, file_name, find_commits, refuse_others, summed_amounts
 from duologue.progress import Watch, watched
 
 _SECONDS_FOR_ORPHANS = 60
@@ -41,7 +40,7 @@ def _judge_rejects(sidecars: Collection[Sidecar], inputs: int, most: float, dire
         return
     for sidecar in sidecars:
         if sidecar.rejected:
-            (directory / file_name(stem, sidecar.partition, "json")).unlink(missing_ok=True)
+            (directory / file_name(stem, sidecar.partition.index, "json")).unlink(missing_ok=True)
     reasons = ", ".join(f"{count} {reason}" for reason, count in count_by_reason(whole).items())
     allow = f", or allow more than {most} by --max-rejects" if len(whole) < inputs else ""
     raise UserError(
@@ -63,8 +62,7 @@ class _Counted:
         with suppress(UserError):
             for commit in find_commits(self._directory, self._stem, self._seen):
                 if commit.sidecar is not None:
-                    partition = commit.sidecar.partition
-                    self._seen[commit.path.name] = partition.stop - partition.start
+                    self._seen[commit.path.name] = commit.sidecar.partition.size
         return sum(self._seen.values())
 
 
@@ -105,7 +103,7 @@ def run(
     inputs = todo[-1].stop if todo else 0
 
     def committed() -> dict[int, Sidecar]:
-        asked = {file_name(stem, partition, "json") for partition in todo}
+        asked = {file_name(stem, partition.index, "json") for partition in todo}
         found = (commit.sidecar for commit in find_commits(directory, stem) if commit.path.name in asked)
         whole = {sidecar.partition.index: sidecar for sidecar in found if sidecar is not None}
         # Of two runs that began at the same moment, neither has found the other's work as it began.
@@ -154,11 +152,8 @@ def run(
 
 def _summed(card: Card, sidecars: Sequence[Sidecar], stems: Sequence[str]) -> Card:
     """Fill in what the sidecars say: every input is in a shard or in the rejects."""
-    inputs = sum(sidecar.partition.stop - sidecar.partition.start for sidecar in sidecars)
+    inputs = sum(sidecar.partition.size for sidecar in sidecars)
     samples = sum(sidecar.samples for sidecar in sidecars)
-    sums: Counter[str] = Counter()
-    for sidecar in sidecars:
-        sums.update(sidecar.amounts)
     checks = added(sidecar.checks for sidecar in sidecars if sidecar.checks)
     shards = [
         {**sidecar.shards[stem], **(sidecar.amounts if stem == stems[0] else {})}
@@ -173,7 +168,7 @@ def _summed(card: Card, sidecars: Sequence[Sidecar], stems: Sequence[str]) -> Ca
             "inputs": inputs,
             "samples": samples,
             "rejects": inputs - samples,
-            **{name: round(amount, 6) for name, amount in sorted(sums.items())},
+            **summed_amounts(sidecar.amounts for sidecar in sidecars),
             **({"checks": checks} if checks else {}),
         },
         licences=sorted({*card.licences, *(name for sidecar in sidecars for name in sidecar.licences)}),

@@ -11,13 +11,13 @@ from duologue.errors import UserError, explained
 from duologue.formats.card import CARD, Card, read_card
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.locks import locked
-from duologue.formats.places import read_all, remove_tree
+from duologue.formats.places import remove_tree
 from duologue.formats.publish import UNFINISHED, sync_directory, write_bytes
 from duologue.formats.rejects import REJECTS
 from duologue.formats.sequences import VOCABULARY
 from duologue.pipelines.commits import Problem, number_of, partitions_of, stem_of
 from duologue.pipelines.recall import Blank, command_of
-from duologue.pipelines.sidecars import find_commits, parse_sidecar
+from duologue.pipelines.sidecars import file_name, find_commits, read_sidecars
 from duologue.pipelines.verify import find_problems
 
 _SECONDS_FOR_WORKERS = 2
@@ -115,8 +115,7 @@ def _unfinished(directory: Path, error: UserError) -> list[Problem]:
         raise error
     card = directory / CARD
     problems = [Problem(card, error.what)] if card.exists() else []
-    for path, data in zip(paths, read_all(paths), strict=True):
-        sidecar = None if data is None else parse_sidecar(data)
+    for path, sidecar in zip(paths, read_sidecars(paths), strict=True):
         if sidecar is None:
             problems.append(Problem(path, "the sidecar is damaged"))
             continue
@@ -134,12 +133,12 @@ def _is_foreign(path: Path, directory: Path, card: Card | None) -> bool:
     number = number_of(path)
     if number is None or card is None:
         return False
-    (data,) = read_all([directory / f"{stem_of(card)}-{number:05d}.json"])
-    sidecar = None if data is None else parse_sidecar(data)
+    stem = stem_of(card)
+    (sidecar,) = read_sidecars([directory / file_name(stem, number, "json")])
     known = {shard["name"] for shard in card.shards}
     if sidecar is not None:
         known |= {shard["name"] for shard in sidecar.shards.values()}
-    own = {f"{stem_of(card)}-{partition.index:05d}.json" for partition in partitions_of(card)}
+    own = {file_name(stem, partition.index, "json") for partition in partitions_of(card)}
     return path.name not in known | own
 
 

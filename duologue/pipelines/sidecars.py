@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ class Partition:
     index: int
     start: int
     stop: int
+
+    @property
+    def size(self) -> int:
+        """How many inputs."""
+        return self.stop - self.start
 
 
 def partitions(inputs: int, size: int) -> list[Partition]:
@@ -98,16 +104,14 @@ def find_commits(directory: Path, stem: str | None = None, but: Container[str] =
             names.append(name)
     sizes = {shard: one.bytes for shard, one in held.items()}
     found = []
-    for name, data in zip(names, read_all([directory / name for name in names]), strict=True):
-        sidecar = None if data is None else _whole(parse_sidecar(data), sizes)
-        found.append(Commit(directory / name, held[name].modified, sidecar))
+    for name, sidecar in zip(names, read_sidecars([directory / name for name in names]), strict=True):
+        found.append(Commit(directory / name, held[name].modified, _whole(sidecar, sizes)))
     return found
 
 
 def read_sidecar(path: Path) -> Sidecar | None:
     """Read a sidecar, or None where there is none, it is damaged, or a shard that it names is not there in full."""
-    (data,) = read_all([path])
-    sidecar = None if data is None else parse_sidecar(data)
+    (sidecar,) = read_sidecars([path])
     if sidecar is None:
         return None
     shards = [path.parent / shard["name"] for shard in sidecar.shards.values()]
@@ -140,8 +144,12 @@ def refuse_others(sidecars: Iterable[Sidecar], fingerprint: str, directory: Path
             )
 
 
-def parse_sidecar(data: bytes) -> Sidecar | None:
-    """Read a sidecar, or None where it is damaged; its shards are not looked at."""
+def read_sidecars(paths: Sequence[Path]) -> list[Sidecar | None]:
+    """Read sidecars; None for one that is missing or damaged. Their shards are not looked at."""
+    return [None if data is None else _parsed(data) for data in read_all(paths)]
+
+
+def _parsed(data: bytes) -> Sidecar | None:
     try:
         content = json.loads(data)
         sidecar = replace(
@@ -156,6 +164,14 @@ def parse_sidecar(data: bytes) -> Sidecar | None:
         return None
 
 
-def file_name(stem: str, partition: Partition, suffix: str) -> str:
-    """Return the name of a partition's file: stem, number, suffix."""
-    return f"{stem}-{partition.index:05d}.{suffix}"
+def summed_amounts(each: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Add the amounts of samples or of sidecars up, by name."""
+    sums: Counter[str] = Counter()
+    for amounts in each:
+        sums.update(amounts)
+    return {name: round(amount, 6) for name, amount in sorted(sums.items())}
+
+
+def file_name(stem: str, index: int, suffix: str) -> str:
+    """Return the name of a file of partition `index`: stem, number, suffix."""
+    return f"{stem}-{index:05d}.{suffix}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from duologue.formats.parquet import open_parquet
 from duologue.formats.places import at_hand
 from duologue.formats.rejects import Reject, count_by_reason
 from duologue.pipelines.mix_plan import INDEX, PLAN
-from duologue.pipelines.sidecars import Sidecar, find_commits
+from duologue.pipelines.sidecars import Sidecar, find_commits, summed_amounts
 
 _MANIFESTS = ("dialogues", "recordings")
 # Commits that the rate is taken from, and how much longer than usual a gap is that was a pause.
@@ -78,10 +77,7 @@ def _finished(directory: Path) -> dict[str, Any]:
 def _progress(commits: Sequence[tuple[float, Sidecar]], state: str) -> dict[str, Any]:
     sidecars = [sidecar for _, sidecar in commits]
     rejects: list[Reject] = [reject for sidecar in sidecars for reject in sidecar.rejects]
-    amounts: Counter[str] = Counter()
-    for sidecar in sidecars:
-        amounts.update(sidecar.amounts)
-    done = sum(_inputs(sidecar) for sidecar in sidecars)
+    done = sum(sidecar.partition.size for sidecar in sidecars)
     inputs = max((sidecar.inputs for sidecar in sidecars), default=0)
     rate = _rate(commits)
     about: dict[str, Any] = {
@@ -89,7 +85,7 @@ def _progress(commits: Sequence[tuple[float, Sidecar]], state: str) -> dict[str,
         "inputs": inputs or None,
         "shards": sum(len(sidecar.shards) for sidecar in sidecars),
         "samples": sum(sidecar.samples for sidecar in sidecars),
-        "amounts": {name: round(amount, 6) for name, amount in sorted(amounts.items())},
+        "amounts": summed_amounts(sidecar.amounts for sidecar in sidecars),
         "rejected": sum(sidecar.rejected for sidecar in sidecars),
         "rejects": count_by_reason(rejects),
         "per_s": rate and round(rate, 6),
@@ -99,10 +95,6 @@ def _progress(commits: Sequence[tuple[float, Sidecar]], state: str) -> dict[str,
     if rate and inputs and state != "stopped":
         about["left_s"] = round((inputs - done) / rate, 1)
     return about
-
-
-def _inputs(sidecar: Sidecar) -> int:
-    return sidecar.partition.stop - sidecar.partition.start
 
 
 def _rate(commits: Sequence[tuple[float, Sidecar]]) -> float | None:
@@ -116,7 +108,7 @@ def _rate(commits: Sequence[tuple[float, Sidecar]]) -> float | None:
     first = int(pauses[-1]) + 1 if len(pauses) else 0
     took = float(times[-1] - times[first])
     # What the first of them committed was made before its time.
-    made = sum(_inputs(sidecar) for _, sidecar in latest[first + 1 :])
+    made = sum(sidecar.partition.size for _, sidecar in latest[first + 1 :])
     return made / took if made and took else None
 
 
