@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from duologue.errors import UserError, reason_of
+from duologue.formats.hub import is_hub_name
 from duologue.manifests.files import Record
 
 _PREFIX = "hf:"
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SAVED = ("dataset_dict.json", "state.json")
 
 
@@ -87,7 +86,7 @@ def parse(text: str) -> HubName | None:
             )
         config, split = rest if len(rest) == 2 else (None, *rest) if rest else (None, None)
         return HubName(path, config or None, split or None)
-    return HubName(text) if _NAME.fullmatch(text) else None
+    return HubName(text) if is_hub_name(text) else None
 
 
 def is_saved(directory: Path) -> bool:

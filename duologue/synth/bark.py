@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from duologue.errors import UserError, reason_of
 from duologue.formats.fingerprint import fingerprint, sha256_file
+from duologue.formats.hub import download, is_hub_name
 from duologue.formats.rejects import Unusable
 from duologue.synth.bark_voices import PRESETS, Sizes, preset_files, read_preset
 from duologue.synth.licences import licence_of, stated_licence
@@ -29,7 +29,6 @@ from duologue.synth.sequential import SequentialEngine
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _CONFIGS = ("config.json", "generation_config.json", PRESETS)
 _TOKENIZER = ("tokenizer.json", "vocab.txt")
 _TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
@@ -165,7 +164,7 @@ class BarkEngine(SequentialEngine):
 def _local(model: str) -> Path:
     """Return the model's directory, downloaded where the model is a name on the hub."""
     path = Path(model)
-    if path.exists() or not _HUB_NAME.fullmatch(model):
+    if path.exists() or not is_hub_name(model):
         if not path.is_dir():
             raise UserError(
                 "there is no such directory",
@@ -173,21 +172,7 @@ def _local(model: str) -> Path:
                 hint="Give --model a directory with Bark in Hugging Face's layout, or a name on the hub: suno/bark",
             )
         return path
-    from huggingface_hub import snapshot_download
-
-    try:
-        directory = Path(snapshot_download(model, allow_patterns=[*_HUB_FILES]))
-        if not _weights(directory):
-            directory = Path(
-                snapshot_download(model, allow_patterns=[*_HUB_FILES, _PICKLED, f"{_PICKLED}.index.json"])
-            )
-    except Exception as error:  # the hub's client passes on whatever its HTTP library raises
-        raise UserError(
-            f"there is no such directory, and no model of this name could be had from the hub ({reason_of(error)})",
-            where=model,
-            hint="Check the path; for a model of the hub check its name, and that this machine is online",
-        ) from error
-    return directory
+    return download(model, _HUB_FILES, _SAFE, [_PICKLED, f"{_PICKLED}.index.json"], sought="directory")
 
 
 def _weights(directory: Path) -> list[Path]:

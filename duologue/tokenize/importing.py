@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +13,9 @@ import torch
 from safetensors import numpy as safe_numpy
 from safetensors import torch as safe_torch
 
-from duologue.errors import UserError, reason_of
+from duologue.errors import UserError
 from duologue.formats.foreign import foreign
+from duologue.formats.hub import download, is_hub_name
 from duologue.formats.publish import write_bytes
 from duologue.tokenize.architecture import SAMPLE_RATE, Architecture
 from duologue.tokenize.checkpoints import read_checkpoint
@@ -25,7 +25,6 @@ from duologue.tokenize.quantizer_files import read_quantizer
 from duologue.tokenize.tokenizer import FORMAT, MODEL, QUANTIZER
 from duologue.tokenize.weights import native
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
 
 
@@ -173,18 +172,6 @@ def write_tokenizer(
 def _local(checkpoint: str) -> Path:
     """Return the path of a checkpoint, downloaded where it is the name of a model on the hub."""
     path = Path(checkpoint)
-    if path.exists() or not _HUB_NAME.fullmatch(checkpoint):
+    if path.exists() or not is_hub_name(checkpoint):
         return path
-    from huggingface_hub import snapshot_download
-
-    try:
-        directory = Path(snapshot_download(checkpoint, allow_patterns=_HUB_FILES))
-        if not (directory / "model.safetensors").exists():
-            directory = Path(snapshot_download(checkpoint, allow_patterns=[*_HUB_FILES, "pytorch_model.bin"]))
-    except Exception as error:  # the hub's client passes on whatever its HTTP library raises
-        raise UserError(
-            f"there is no such file, and no model of this name could be had from the hub ({reason_of(error)})",
-            where=checkpoint,
-            hint="Check the path; for a model of the hub check its name, and that this machine is online",
-        ) from error
-    return directory
+    return download(checkpoint, _HUB_FILES, "model.safetensors", ["pytorch_model.bin"], sought="file")
