@@ -68,6 +68,37 @@ def probe(path: Path, raw_rate: int | None = None) -> AudioInfo:
         return _info(sound, path)
 
 
+def probe_sides(sides: Sequence[tuple[Path, int]], raw_rate: int | None = None) -> dict[Path, AudioInfo]:
+    """Read the headers of the files that the sides of a recording are in, each once, in the order of the sides.
+
+    Args:
+        sides: for channel 0 and channel 1, a file and the channel in it.
+        raw_rate: as for `probe`.
+
+    Raises:
+        Unusable: as `probe`, `no_such_channel`, or `length_mismatch` (more than one second of difference).
+    """
+    # dict.fromkeys keeps the order: of two bad files, the first one named is the one reported.
+    infos = {path: probe(path, raw_rate) for path in dict.fromkeys(path for path, _ in sides)}
+    for path, channel in sides:
+        check_channel(infos[path], path, channel)
+    lengths = [info.duration_s for info in infos.values()]
+    if max(lengths) - min(lengths) > MAX_LENGTH_DIFFERENCE_S:
+        described = " and ".join(f"{path.name}: {info.duration_s:.2f} s" for path, info in infos.items())
+        raise Unusable("length_mismatch", f"the two sides differ in length ({described})")
+    return infos
+
+
+def check_channel(info: AudioInfo, path: Path, channel: int) -> None:
+    """Refuse a channel that a file does not have.
+
+    Raises:
+        Unusable: `no_such_channel`.
+    """
+    if not 0 <= channel < info.channels:
+        raise Unusable("no_such_channel", f"{path.name} has {info.channels} channel(s), and no channel {channel}")
+
+
 def blocks(path: Path, info: AudioInfo) -> Iterator[np.ndarray]:
     """Decode an audio file block by block, in memory that does not grow with its length.
 
@@ -116,28 +147,17 @@ def channel_blocks(sides: Sequence[tuple[Path, int]], rate: int, raw_rate: int |
         float32 `[2, samples]`, of any number of samples.
 
     Raises:
-        Unusable: as `blocks`, `no_such_channel`, `length_mismatch` (more than one second of difference), or `empty`
-            (nothing is left at this rate).
+        Unusable: as `blocks` and `probe_sides`, or `empty` (nothing is left at this rate).
     """
-    # dict.fromkeys keeps the order: of two bad files, the first one named is the one reported.
-    paths = list(dict.fromkeys(path for path, _ in sides))
-    infos = {path: probe(path, raw_rate) for path in paths}
-    for path, channel in sides:
-        count = infos[path].channels
-        if not 0 <= channel < count:
-            raise Unusable("no_such_channel", f"{path.name} has {count} channel(s), and no channel {channel}")
-    lengths = [infos[path].duration_s for path in paths]
-    if max(lengths) - min(lengths) > MAX_LENGTH_DIFFERENCE_S:
-        described = " and ".join(f"{path.name}: {length:.2f} s" for path, length in zip(paths, lengths, strict=True))
-        raise Unusable("length_mismatch", f"the two sides differ in length ({described})")
-    streams = [_resampled(path, infos[path], rate) for path in paths]
-    of_file = {path: index for index, path in enumerate(paths)}
+    infos = probe_sides(sides, raw_rate)
+    streams = [_resampled(path, info, rate) for path, info in infos.items()]
+    of_file = {path: index for index, path in enumerate(infos)}
     samples = 0
     for files in _aligned(streams):
         samples += files[0].shape[1]
         yield np.stack([files[of_file[path]][channel] for path, channel in sides])
     if not samples:
-        raise Unusable("empty", f"{paths[0].name} is shorter than one sample at {rate} Hz")
+        raise Unusable("empty", f"{sides[0][0].name} is shorter than one sample at {rate} Hz")
 
 
 def read_channels(sides: Sequence[tuple[Path, int]], rate: int, raw_rate: int | None = None) -> np.ndarray:

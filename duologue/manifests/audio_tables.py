@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from duologue.errors import UserError, explained
+from duologue.formats.audio import check_channel
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.places import is_remote, is_url, place, seekable, shown
 from duologue.formats.rejects import Reject, Unusable
@@ -126,8 +127,7 @@ def _call(row: Listed, root: Path, transcripts: Path | None, raw_rate: int | Non
         if channel is None and info.channels > 1:
             many = f"{path.name} has {info.channels} channels, and the table doesn't say which"
             raise Unusable("too_many_channels", many)
-        if (channel or 0) >= info.channels:
-            raise Unusable("no_such_channel", f"{path.name} has {info.channels} channel(s), and no channel {channel}")
+        check_channel(info, path, channel or 0)
         audio.append(AudioChannel(path.relative_to(root).as_posix(), channel or 0))
     found = transcripts_of_row(row, root, transcripts)
     return Call(row.id, (audio[0], audio[1]), duration_s, found, row.speakers, row.split, row.licence)

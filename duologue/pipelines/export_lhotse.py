@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from duologue.errors import UserError
-from duologue.formats.audio import MAX_LENGTH_DIFFERENCE_S, AudioInfo, probe
+from duologue.formats.audio import AudioInfo, probe_sides
 from duologue.formats.fingerprint import canonical_json
 from duologue.formats.publish import publishing
 from duologue.formats.rejects import Reject, Unusable
@@ -120,12 +120,7 @@ def _recording(recording: Recording, root: Path) -> dict[str, Any]:
     sides = recording.sides(root)
     if sides[0] == sides[1]:
         raise Unusable("same_channel", "both sides are the same channel of one file; lhotse names a channel once")
-    infos = {path: probe(path) for path, _ in sides}
-    for path, channel in sides:
-        if not 0 <= channel < infos[path].channels:
-            raise Unusable(
-                "no_such_channel", f"{path.name} has {infos[path].channels} channel(s), and no channel {channel}"
-            )
+    infos = probe_sides(sides)
     rate, samples = _length(infos)
     spare = itertools.count(len(sides))
     sources = []
@@ -150,10 +145,6 @@ def _length(infos: Mapping[Path, AudioInfo]) -> tuple[int, int]:
     if len(rates) > 1:
         described = " and ".join(f"{path.name}: {info.sample_rate} Hz" for path, info in infos.items())
         raise Unusable("rate_mismatch", f"the two sides differ in sample rate, and lhotse has one ({described})")
-    lengths = [info.duration_s for info in infos.values()]
-    if max(lengths) - min(lengths) > MAX_LENGTH_DIFFERENCE_S:
-        described = " and ".join(f"{path.name}: {info.duration_s:.2f} s" for path, info in infos.items())
-        raise Unusable("length_mismatch", f"the two sides differ in length ({described})")
     return rates.pop(), max(info.samples for info in infos.values())
 
 
