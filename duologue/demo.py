@@ -78,11 +78,7 @@ def _training(out: Path) -> None:
 
 
 def _sound(out: Path) -> None:
-    import io
-
-    import numpy as np
-    import soundfile
-
+    from duologue.formats.audio import flac_bytes
     from duologue.formats.publish import write_bytes
     from duologue.formats.sequences import SequenceSet
     from duologue.generate.decode import units_of
@@ -97,10 +93,8 @@ def _sound(out: Path) -> None:
     vocoder = load_vocoder(directory_of(EMBEDDED))
     units = units_of(tokens, sequences.vocabulary, sequences.card.config["frames_per_chunk"])
     audio = resynthesize_dialogue(units[:, : _HEARD_SECONDS * vocoder.rate], vocoder)
-    buffer = io.BytesIO()
-    soundfile.write(buffer, np.clip(audio.T, -1, 1), vocoder.sample_rate, format="FLAC", subtype="PCM_16")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, flac_bytes(audio, vocoder.sample_rate))
 
 
 def _report(out: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile as sf
 
 from duologue.evaluate.artefacts import Artefact
+from duologue.formats.audio import flac_bytes
 from duologue.generate.vocoder import Vocoder, load_vocoder, resynthesize_dialogue
 from duologue.tokenize.tokenizer import VOCODER, read_about
 
@@ -21,9 +20,7 @@ _SILENCE = 1e-3
 
 def flac(audio: np.ndarray, sample_rate: int) -> str:
     """Return audio, float32 `[2, samples]` between -1 and 1, as the `data:` URI of a stereo FLAC file."""
-    buffer = io.BytesIO()
-    sf.write(buffer, audio.T, sample_rate, format="FLAC", subtype="PCM_16")
-    return f"data:audio/flac;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:audio/flac;base64,{base64.b64encode(flac_bytes(audio, sample_rate)).decode()}"
 
 
 class Sound:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile as sf
 
 from duologue.errors import UserError, explained
 from duologue.evaluate.templates import template
+from duologue.formats.audio import flac_bytes
 from duologue.formats.publish import write_bytes
 from duologue.formats.rejects import Unusable
 from duologue.formats.shards import key_of
@@ -71,9 +70,7 @@ def write_voices(
                 voices.append({"name": name, "file": "", "problem": audio.message})
                 continue
             file = f"{key_of(name)}.flac"
-            buffer = io.BytesIO()
-            sf.write(buffer, audio, sample_rate, format="FLAC", subtype="PCM_16")
-            write_bytes(directory / file, buffer.getvalue())
+            write_bytes(directory / file, flac_bytes(audio[None], sample_rate))
             voices.append({"name": name, "file": file, "problem": ""})
         page = template("voices.html.jinja").render(
             voices=voices, engine=engine, licence=licence, sentences=sentences

@@ -184,6 +184,9 @@ def test_flac_keeps_every_sample(samples, rate):
     assert audio.flac_bytes(samples, rate) == data
 
 
-def test_flac_takes_int16_only():
-    with pytest.raises(ValueError, match="not int16"):
-        audio.flac_bytes(np.zeros((2, 10), dtype=np.float32), 8000)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_flac_of_floats_is_rounded_to_even_and_clipped(dtype):
+    halves = np.arange(-70_000, 70_000) / 2
+    expected = np.clip(np.round(halves), -32768, 32767).astype(np.int16)
+    data = audio.flac_bytes((halves / 32768).astype(dtype)[None], 8000)
+    assert data == audio.flac_bytes(expected[None], 8000)
