@@ -40,7 +40,8 @@ def write_curve(directories: Sequence[Path], out: Path) -> list[dict[str, Any]]:
         UserError: a directory is no run or is damaged, no run has taken a step, the file is of another kind or
             cannot be written.
     """
-    if out.suffix not in (".html", ".png"):
+    is_picture = out.suffix == ".png"
+    if not is_picture and out.suffix != ".html":
         raise UserError(f"a curve is .html or .png, not {out.suffix!r}", where=out, hint="Choose another --out")
     for directory in directories:
         if not (directory / RUN).exists():
@@ -55,13 +56,12 @@ def write_curve(directories: Sequence[Path], out: Path) -> list[dict[str, Any]]:
     buffer = io.BytesIO()
     with drawing("curve", alt, _WIDTH, _HEIGHT) as drawn:
         _draw(drawn.figure, runs)
-        if out.suffix == ".png":
+        if is_picture:
             drawn.figure.savefig(buffer, format="png", dpi=144, facecolor="white", metadata={"Software": None})
-    drawing_only = out.suffix == ".png"
-    page = "" if drawing_only else template("curve.html.jinja").render(svg=drawn.svg, rows=rows)
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out, buffer.getvalue() if drawing_only else page.encode())
+    page = "" if is_picture else template("curve.html.jinja").render(svg=drawn.svg, rows=rows)
+    write_bytes(out, buffer.getvalue() if is_picture else page.encode())
     return rows
 
 

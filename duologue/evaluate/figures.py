@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from duologue.evaluate.artefacts import Run
 from duologue.evaluate.drawing import (
@@ -31,13 +31,6 @@ PROGRESS_BINS = 20
 _WIDTH, _HEIGHT = 5.4, 3.3
 # Narrower parts of a bar have no room for a number.
 _LEAST_LABELLED = 0.045
-
-
-def _count(value: float, _: int | None = None) -> str:
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
 
 
 def time_shares(name: str, sets: Sequence[TurnTaking]) -> Markup:
@@ -136,7 +129,7 @@ def losses(name: str, run: Run) -> Markup:
                 axes.plot(tokens, values, color=colour, linestyle=dashes, label=text)
         axes.set(title=in_figure(f"Stage {run.stage}: {run.name}"), xlabel="tokens", ylabel="loss (nats per token)")
         axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_formatter(FuncFormatter(_count))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         drawn.figure.legend(loc="outside lower center", ncols=4)
     return drawn.svg
 
@@ -160,7 +153,7 @@ def starts(name: str, stage: int, runs: Sequence[tuple[Run, str]]) -> Markup:
                 label=f"{in_figure(run.name, 28)}, {in_figure(began, 24)}",
             )
         axes.set(title=f"Stage {stage}, by start", xlabel="tokens", ylabel="loss (nats per token)")
-        axes.xaxis.set_major_formatter(FuncFormatter(_count))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         drawn.figure.legend(loc="outside lower center")
     return drawn.svg
 
@@ -177,11 +170,11 @@ def throughput(name: str, runs: Sequence[Run]) -> Markup:
             waiting.plot(tokens, thinned(run.column("data_share")), **look)
         speed.set(title="Throughput", ylabel="tokens/s")
         speed.set_ylim(bottom=0)
-        speed.yaxis.set_major_formatter(FuncFormatter(_count))
+        speed.yaxis.set_major_formatter(EngFormatter(sep=""))
         waiting.set(xlabel="tokens", ylabel="time on data")
         waiting.set_ylim(bottom=0)
         waiting.yaxis.set_major_formatter(PercentFormatter(1.0))
-        waiting.xaxis.set_major_formatter(FuncFormatter(_count))
+        waiting.xaxis.set_major_formatter(EngFormatter(sep=""))
         columns = 2 if max(len(run.name) for run in runs) <= SHORT_LABEL else 1
         drawn.figure.legend(loc="outside lower center", ncols=columns)
     return drawn.svg

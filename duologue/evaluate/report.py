@@ -15,7 +15,7 @@ from duologue.evaluate.artefacts import Artefact, Run, collect, rejects_of
 from duologue.evaluate.excerpts import SECONDS
 from duologue.evaluate.players import dialogues, streams
 from duologue.evaluate.sound import Sound
-from duologue.evaluate.survey import MOST_SAMPLES, survey_shares
+from duologue.evaluate.survey import survey_shares
 from duologue.evaluate.templates import template
 from duologue.evaluate.unit_sets import duplex, survey_sets, token_rates
 from duologue.formats.curriculum import curriculum
@@ -63,7 +63,6 @@ def write_report(
         streams=streams(sequences, sound),
         sound=sound,
         seconds=SECONDS,
-        most=MOST_SAMPLES,
         chunk_ms=chunk_ms,
         losses=[figures.losses(f"loss-{number}", run) for number, run in enumerate(runs) if run.metrics],
         starts=_starts(runs, names),
@@ -158,7 +157,7 @@ def _shares(artefacts: Sequence[Artefact]) -> list[dict[str, Any]]:
             svg = figures.speech_shares(
                 f"shares-{number}", artefact.name, survey.progress, survey.asked, survey.share, form
             )
-            shares.append({"name": artefact.name, "read": survey.dialogues, "svg": svg})
+            shares.append({"read": survey.dialogues, "svg": svg})
     return shares
 
 

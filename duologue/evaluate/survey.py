@@ -20,7 +20,7 @@ from duologue.formats.turntaking import added, events
 from duologue.formats.units import unit_sample
 from duologue.generate.decode import units_of
 
-MOST_SAMPLES = 2400
+_MOST_SAMPLES = 2400
 _SHOWN_TOKENS = 90
 
 
@@ -75,7 +75,7 @@ def survey_units(artefact: Artefact, chunk_ms: int, excerpts: int) -> UnitSurvey
     rates: list[tuple[float, float]] = []
     transcripts = NOTHING
     kept: list[tuple[float, str, Excerpt, str, str]] = []
-    for read in spread_samples(artefact, MOST_SAMPLES):
+    for read in spread_samples(artefact, _MOST_SAMPLES):
         try:
             sample = unit_sample(read.sample.members)
             if not sample.units.shape[1]:
@@ -113,7 +113,7 @@ def survey_shares(artefact: Artefact) -> ShareSurvey:
         UserError: the set is damaged.
     """
     rows = []
-    for read in spread_samples(artefact, MOST_SAMPLES):
+    for read in spread_samples(artefact, _MOST_SAMPLES):
         try:
             documents = packed_sequence(read.sample.members).documents
         except ValueError as error:
