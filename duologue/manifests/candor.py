@@ -108,7 +108,7 @@ def write_candor(
         "source": SOURCE,
         "licence": LICENCE,
         "transcript": transcript,
-        "splits": plan.identity(),
+        "splits": plan.identity,
         "files": identity(
             [each.audio for each in conversations if each.audio.is_file()],
             [
@@ -130,7 +130,7 @@ def write_candor(
                     yield error.reject(each.id, "manifest")
                 watch.advance()
 
-    return write_manifest(out, "recordings", config, read, root=top, totals={"splits": plan.summary()})
+    return write_manifest(out, "recordings", config, read, root=top, totals={"splits": plan.summary})
 
 
 def _find(root: Path, transcript: str) -> list[_Conversation]:

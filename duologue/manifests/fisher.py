@@ -56,7 +56,7 @@ def write_fisher(
     config = {
         "source": SOURCE,
         "licence": LICENCE,
-        "splits": plan.identity(),
+        "splits": plan.identity,
         "known_defects": hashlib.sha256(known_bytes()).hexdigest(),
         **tree.identity(),
     }
@@ -71,7 +71,7 @@ def write_fisher(
                     yield error.reject(_id(number), "manifest")
                 watch.advance()
 
-    totals = {**_counts(tree, facts), "splits": plan.summary()}
+    totals = {**_counts(tree, facts), "splits": plan.summary}
     return write_manifest(out, "recordings", config, read, root=tree.root, totals=totals)
 
 

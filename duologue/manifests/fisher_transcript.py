@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from duologue.formats.rejects import Unusable
 from duologue.formats.units import Turn
 from duologue.manifests.fisher_known import SIDES, known_rows
+from duologue.manifests.transcripts import by_start, is_outside
 
 # The largest real transcripts have some tens of kilobytes.
 MAX_BYTES = 1 << 20
-# Times are approximate: a turn may reach so far before or behind the audio and is cut there.
-MAX_OUTSIDE_S = 1.0
 _TIME = r"(-?[0-9]{1,5}(?:\.[0-9]{1,6})?)"
 _ROW = re.compile(rf"{_TIME}\s+{_TIME}\s+([AB])\s*:(.*)", re.DOTALL)
 _TRANSCRIBER = re.compile(r"#\s*Transcribed\s+(?:at|by)\s+(?:the\s+)?(\S+)\s*")
@@ -38,7 +37,8 @@ class Transcript:
 def read_transcript(data: bytes, call: str, duration_s: float) -> Transcript:
     """Read a transcript: rows of `start end A|B: text`, blank lines, and comments after `#`.
 
-    Turns that reach before or behind the audio by up to `MAX_OUTSIDE_S` are cut to it. Known wrong rows are mended.
+    Turns that reach before or behind the audio by up to `transcripts.MAX_OUTSIDE_S` are cut to it. Known wrong rows
+    are mended.
 
     Args:
         data: the file: UTF-8, or else Latin-1; lines end in LF or CRLF.
@@ -63,8 +63,7 @@ def read_transcript(data: bytes, call: str, duration_s: float) -> Transcript:
         # A file of something else: one reject says as much as one for each of its lines.
         rejects = [(0, Unusable("malformed", f"none of its {len(rows)} lines is a row of a transcript"))]
     # A mended row may stand in the wrong place.
-    ordered = sorted(turns, key=lambda turn: (turn.start_s, turn.end_s, turn.channel))
-    return Transcript(tuple(ordered), tuple(rejects), transcriber)
+    return Transcript(by_start(turns), tuple(rejects), transcriber)
 
 
 def parse_text(text: str) -> tuple[str, tuple[str, ...], bool]:
@@ -137,6 +136,6 @@ def _turn(row: str, call: str, duration_s: float) -> Turn:
         raise Unusable("empty_turn", f"the row has no text: {row[:60]!r}")
     if end <= start:
         raise Unusable("bad_times", f"it ends at {end} s, and starts at {start} s")
-    if start < -MAX_OUTSIDE_S or end > duration_s + MAX_OUTSIDE_S or end <= 0 or start >= duration_s:
+    if is_outside(start, end, duration_s):
         raise Unusable("outside_audio", f"it goes from {start} s to {end} s; the audio has {duration_s:.2f} s")
     return Turn(channel, max(start, 0.0), min(end, duration_s), words, events, doubtful)

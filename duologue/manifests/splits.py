@@ -69,16 +69,25 @@ def split_called(name: str) -> str | None:
     return name if name in NAMES else _ALSO.get(name)
 
 
+@dataclass(frozen=True)
 class SplitPlan:
-    """The split of every conversation of a corpus. Made by `plan_splits`."""
+    """The split of every conversation of a corpus. Made by `plan_splits`.
 
-    def __init__(
-        self, identity: Any, summary: Mapping[str, Any], splits: Splits, places: Mapping[str, str | None] | None
-    ) -> None:
-        self._identity = identity
-        self._summary = summary
-        self._splits = splits
-        self._places = places
+    Attributes:
+        identity: what the plan depends on beside the conversations, as JSON: for the manifest's config.
+        summary: what the plan gives and costs: `by`, and `conversations` by split. By speaker also `asked` and
+            `reached` (shares of the conversations that have a split), `speakers` by split, `components`,
+            `largest_component` (in conversations), `straddling` (conversations between splits, lost) and `unknown`
+            (conversations without speakers, lost). By list also `unlisted` (conversations, lost) and `absent`
+            (listed ids that the corpus lacks).
+        shares: of train, valid and test.
+        places: the split of each, None between two; None where a hash decides.
+    """
+
+    identity: Any
+    summary: Mapping[str, Any]
+    shares: Splits
+    places: Mapping[str, str | None] | None
 
     def of(self, id: str) -> str:
         """Return the split of a conversation.
@@ -87,30 +96,15 @@ class SplitPlan:
             Unusable: `no_split`: it is not listed, or a speaker of it is not known; or `straddles_splits`: its
                 speakers are in different splits.
         """
-        if self._places is None:
-            return split_of(id, self._splits)
-        if id not in self._places:
-            why = "a speaker of it is not known" if self._summary["by"] == "speaker" else "the list doesn't name it"
+        if self.places is None:
+            return split_of(id, self.shares)
+        if id not in self.places:
+            why = "a speaker of it is not known" if self.summary["by"] == "speaker" else "the list doesn't name it"
             raise Unusable("no_split", f"it is in no split: {why}")
-        split = self._places[id]
+        split = self.places[id]
         if split is None:
             raise Unusable("straddles_splits", "its two speakers are in different splits")
         return split
-
-    def summary(self) -> dict[str, Any]:
-        """Return what the plan gives and costs.
-
-        Returns:
-            `by`, and `conversations` by split. By speaker also `asked` and `reached` (shares of the conversations
-            that have a split), `speakers` by split, `components`, `largest_component` (in conversations),
-            `straddling` (conversations between splits, lost) and `unknown` (conversations without speakers, lost).
-            By list also `unlisted` (conversations, lost) and `absent` (listed ids that the corpus lacks).
-        """
-        return dict(self._summary)
-
-    def identity(self) -> Any:
-        """Return what the plan depends on beside the conversations, as JSON: for the manifest's config."""
-        return self._identity
 
 
 def identity_of(by: str, shares: Splits) -> Any:

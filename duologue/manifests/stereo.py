@@ -19,7 +19,7 @@ from duologue.manifests.audio_tables import Listed, calls_of_table, is_table, re
 from duologue.manifests.manifest import write_manifest
 from duologue.manifests.schema import Recording
 from duologue.manifests.splits import SplitPlan, Splits, identity_of, plan_splits, split_called
-from duologue.manifests.transcripts import read_turns
+from duologue.manifests.transcripts import by_start, read_turns
 
 
 def write_recordings(
@@ -80,7 +80,7 @@ def write_recordings(
             calls = iter(held)
             by_plan = (call for call in held if isinstance(call, Call) and call.split is None)
             plan = plan_splits(((call.id, call.speakers or ()) for call in by_plan), split_by, splits)
-            totals["splits"] = plan.summary()
+            totals["splits"] = plan.summary
         for call in calls:
             if isinstance(call, Reject):
                 yield call
@@ -172,4 +172,4 @@ def _turns(call: Call) -> tuple[tuple[Turn, ...], list[Reject]]:
         read, left = read_turns(path, call.id, call.duration_s, speakers=call.speakers or (), channel=channel)
         turns += read
         rejects += left
-    return tuple(sorted(turns, key=lambda turn: (turn.start_s, turn.end_s, turn.channel))), rejects
+    return by_start(turns), rejects

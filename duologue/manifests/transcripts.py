@@ -103,7 +103,17 @@ def turns_of(
         except Unusable as error:
             number = row.number if isinstance(row, Said) else row[0]
             rejects.append(error.reject(id, "manifest", number))
-    return tuple(sorted(turns, key=lambda turn: (turn.start_s, turn.end_s, turn.channel))), rejects
+    return by_start(turns), rejects
+
+
+def by_start(turns: Iterable[Turn]) -> tuple[Turn, ...]:
+    """Return turns in order of their start."""
+    return tuple(sorted(turns, key=lambda turn: (turn.start_s, turn.end_s, turn.channel)))
+
+
+def is_outside(start: float, end: float, duration_s: float) -> bool:
+    """Say whether a turn reaches further out of the audio than it may, or has nothing in it; all in seconds."""
+    return start < -MAX_OUTSIDE_S or end > duration_s + MAX_OUTSIDE_S or end <= 0 or start >= duration_s
 
 
 def _turn(said: Said, channel: int | None, duration_s: float) -> Turn:
@@ -112,7 +122,7 @@ def _turn(said: Said, channel: int | None, duration_s: float) -> Turn:
     start, end = _seconds(said.start), _seconds(said.end)
     if not start < end:
         raise Unusable("bad_times", f"from {_shown(said.start)} to {_shown(said.end)} is no time of a turn")
-    if start < -MAX_OUTSIDE_S or end > duration_s + MAX_OUTSIDE_S or end <= 0 or start >= duration_s:
+    if is_outside(start, end, duration_s):
         raise Unusable(
             "outside_audio", f"it goes from {start:.2f} s to {end:.2f} s; the audio has {duration_s:.2f} s"
         )

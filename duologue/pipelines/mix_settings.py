@@ -16,6 +16,7 @@ from duologue.formats.interleave import Level
 from duologue.formats.places import place
 from duologue.formats.sync import frames_per_chunk
 from duologue.formats.vocabulary import Vocabulary
+from duologue.manifests.splits import NAMES
 
 BYTES = "bytes"
 _SHORTEST_SEQUENCE = 64
@@ -112,7 +113,7 @@ def check_ranges(settings: MixSettings) -> None:
             f"is {_SHORTEST_SEQUENCE} to {_LONGEST_SEQUENCE}",
         ),
         (settings.level in ("sentence", "turn"), "--level", "is sentence or turn"),
-        (settings.split in ("train", "valid", "test"), "--split", "is train, valid or test"),
+        (settings.split in NAMES, "--split", "is train, valid or test"),
     ]
     for holds, option, says in limits:
         if not holds:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from duologue.errors import UserError
+from duologue.manifests.splits import NAMES
 from duologue.pipelines.census import Census, Part, take_census
 from duologue.pipelines.reckoning import (
     ASSUMED,
@@ -20,8 +21,6 @@ from duologue.pipelines.reckoning import (
     tokens_per_s,
 )
 from duologue.tokenize.tokenizer import read_about
-
-_SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def _told(part: Part) -> dict[str, float]:
 
 
 def _split_warnings(census: Census) -> Iterator[str]:
-    for split in _SPLITS:
+    for split in NAMES:
         count = census.of(split).dialogues
         if count == 0:
             yield f"the split {split} is empty: `duologue mix --split {split}` will find nothing"

@@ -19,9 +19,8 @@ from duologue.formats.units import UnitSample, unit_sample
 from duologue.formats.vocabulary import Vocabulary
 from duologue.manifests.manifest import Manifest
 from duologue.manifests.schema import Dialogue
+from duologue.manifests.splits import NAMES
 from duologue.pipelines.commits import Problem, commit_problems
-
-_SPLITS = ("train", "valid", "test")
 
 
 def verify(directory: Path) -> list[str]:
@@ -102,7 +101,7 @@ def _manifest(directory: Path, card: Card) -> Iterator[Problem]:
         if row.id in seen:
             yield Problem(directory, f"the id {row.id} comes twice")
         seen.add(row.id)
-        if row.split not in _SPLITS:
+        if row.split not in NAMES:
             yield Problem(directory, f"{row.id} is in a split {row.split!r}")
         sides = {turn.speaker for turn in row.turns} if isinstance(row, Dialogue) else set()
         if not sides <= {0, 1}:

@@ -56,7 +56,7 @@ def placed(conversations, shares=(98, 1, 1)) -> dict[str, str | None]:
         except Unusable as error:
             places[id] = None
             assert error.reason == "straddles_splits"
-    summary = plan.summary()
+    summary = plan.summary
     assert summary["conversations"] == {name: list(places.values()).count(name) for name in NAMES}
     assert summary["straddling"] == list(places.values()).count(None)
     return places
@@ -103,7 +103,7 @@ def test_shares_are_met_and_nothing_is_lost_where_components_are_small(sizes, sh
 
 def test_one_large_component_goes_to_train_and_the_rest_to_the_others():
     corpus = random_corpus("candor", 1650, 1454)
-    summary = plan_splits(corpus, "speaker", Splits()).summary()
+    summary = plan_splits(corpus, "speaker", Splits()).summary
     assert summary["largest_component"] > 1500
     assert summary["straddling"] == 0
     assert all(8 <= summary["conversations"][name] <= 17 for name in ("valid", "test"))
@@ -120,7 +120,7 @@ def test_component_of_all_is_cut_where_it_costs_least():
         "train",
         "valid",
     }
-    summary = plan_splits(corpus, "speaker", Splits((1, 1, 0))).summary()
+    summary = plan_splits(corpus, "speaker", Splits((1, 1, 0))).summary
     assert summary == {
         "by": "speaker",
         "conversations": {"train": 15, "valid": 15, "test": 0},
@@ -153,7 +153,7 @@ def test_conversation_without_known_speakers_is_in_no_split():
     for id in ("b", "c"):
         with pytest.raises(Unusable, match="no_split"):
             plan.of(id)
-    assert plan.summary()["unknown"] == 2
+    assert plan.summary["unknown"] == 2
     with pytest.raises(UserError, match="no conversation says who speaks"):
         plan_splits([("c", ("", ""))], "speaker", Splits())
 
@@ -162,8 +162,8 @@ def test_split_by_conversation_is_that_of_the_hash():
     ids = [f"c{n}" for n in range(300)]
     plan = plan_splits(((id, ("x", "y")) for id in ids), "conversation", Splits((1, 1, 1)))
     assert [plan.of(id) for id in ids] == [split_of(id, Splits((1, 1, 1))) for id in ids]
-    assert plan.identity() == "1:1:1"
-    assert sum(plan.summary()["conversations"].values()) == 300
+    assert plan.identity == "1:1:1"
+    assert sum(plan.summary["conversations"].values()) == 300
 
 
 LISTS = [
@@ -184,14 +184,14 @@ def test_list_decides_and_what_it_does_not_name_is_in_no_split(tmp_path, text):
     assert [plan.of(id) for id in ("a", "b", "call 1")] == ["train", "valid", "test"]
     with pytest.raises(Unusable, match="no_split"):
         plan.of("d")
-    assert plan.summary() == {
+    assert plan.summary == {
         "by": "list",
         "conversations": {"train": 1, "valid": 1, "test": 0},
         "unlisted": 1,
         "absent": 1,
     }
     digest = hashlib.sha256(text.encode()).hexdigest()
-    assert plan.identity() == identity_of(str(path), Splits()) == {"by": "list", "sha256": digest}
+    assert plan.identity == identity_of(str(path), Splits()) == {"by": "list", "sha256": digest}
 
 
 @pytest.mark.parametrize(
