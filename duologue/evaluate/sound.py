@@ -10,7 +10,8 @@ import numpy as np
 
 from duologue.evaluate.artefacts import Artefact
 from duologue.formats.audio import flac_bytes
-from duologue.generate.vocoder import Vocoder, load_vocoder, resynthesize_dialogue
+from duologue.generate.resynthesis import SpectralVocoder
+from duologue.generate.vocoder import load_vocoder, resynthesize_dialogue
 from duologue.tokenize.tokenizer import VOCODER, read_about
 
 _MOST_BYTES = 6_500_000
@@ -32,7 +33,7 @@ class Sound:
 
     def __init__(self, tokenizer: Path | None) -> None:
         self.note = "No tokenizer was named, so units are shown but not heard: add --tokenizer."
-        self._vocoder: Vocoder | None = None
+        self._vocoder: SpectralVocoder | None = None
         self._identity: dict[str, Any] = {}
         self._left = _MOST_BYTES
         if tokenizer is None:

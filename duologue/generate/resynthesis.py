@@ -6,18 +6,13 @@ It is meant for hearing what units kept and lost: words and loudness survive, th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torchaudio.functional import griffinlim
 
-SAMPLE_RATE = 16_000
-RATE = 25
-HOP = SAMPLE_RATE // RATE
-N_FFT = 512
-WINDOW = 400
-STEP = 160
-BINS = N_FFT // 2 + 1
+from duologue.tokenize.mfcc import BINS, FFT, HOP, RATE, SAMPLE_RATE, SHIFT, WINDOW
 
 # Twice as many bring the spectrum less than 0.02 dB nearer to that of the source.
 _ITERATIONS = 16
@@ -31,7 +26,7 @@ def _log_magnitudes(units: np.ndarray, spectra: np.ndarray) -> np.ndarray:
     A unit stands at the middle of its four windows; between the middles of two units the log magnitude goes
     straight.
     """
-    windows = HOP // STEP
+    windows = HOP // SHIFT
     place = (np.arange(-1, windows * len(units) + 1) + 0.5) / windows - 0.5
     place = np.clip(place, 0, len(units) - 1)
     left = np.floor(place).astype(np.int64)
@@ -72,8 +67,8 @@ def resynthesize(units: np.ndarray, spectra: np.ndarray) -> np.ndarray:
         audio = griffinlim(
             magnitudes,
             window=torch.hann_window(WINDOW),
-            n_fft=N_FFT,
-            hop_length=STEP,
+            n_fft=FFT,
+            hop_length=SHIFT,
             win_length=WINDOW,
             power=1.0,
             n_iter=_ITERATIONS,
@@ -82,30 +77,24 @@ def resynthesize(units: np.ndarray, spectra: np.ndarray) -> np.ndarray:
             rand_init=True,
         ).numpy()
     # The window before the first unit has its middle at sample 0, which is 80 samples before the unit begins.
-    audio = audio[STEP // 2 : STEP // 2 + HOP * len(units)]
+    audio = audio[SHIFT // 2 : SHIFT // 2 + HOP * len(units)]
     return (audio / max(1.0, float(np.abs(audio).max()))).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class SpectralVocoder:
-    """A `Vocoder` for units that have mean spectra.
+    """Turns the units of a tokenizer into speech by their mean spectra.
 
     Attributes:
         spectra: float32 `[vocabulary, 257]`, as in `resynthesize`.
+        rate: units a second, in Hz.
+        sample_rate: of the audio, in Hz.
     """
 
     spectra: np.ndarray
-
-    @property
-    def rate(self) -> int:
-        """Units a second, in Hz."""
-        return RATE
-
-    @property
-    def sample_rate(self) -> int:
-        """Of the audio, in Hz."""
-        return SAMPLE_RATE
+    rate: ClassVar[int] = RATE
+    sample_rate: ClassVar[int] = SAMPLE_RATE
 
     def decode(self, units: np.ndarray) -> np.ndarray:
-        """Return the speech of one channel: int `[frames]` to float32 `[frames * 640]`."""
+        """Return the speech of one channel: int `[frames]` to float32 `[frames * 640]`; see `resynthesize`."""
         return resynthesize(units, self.spectra)

@@ -1,48 +1,20 @@
-"""The vocoder interface, and finding the one that belongs to a tokenizer."""
+"""The vocoder that belongs to a tokenizer."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from duologue.errors import UserError, explained
-from duologue.generate.resynthesis import BINS, SpectralVocoder
+from duologue.generate.resynthesis import SpectralVocoder
+from duologue.tokenize.mfcc import BINS
 from duologue.tokenize.tokenizer import VOCODER
 
 _SPECTRA = "log_magnitude"
 
 
-class Vocoder(Protocol):
-    """Turns the units of one tokenizer into speech, one channel at a time."""
-
-    @property
-    def rate(self) -> int:
-        """Units a second, in Hz."""
-        ...
-
-    @property
-    def sample_rate(self) -> int:
-        """Of the audio, in Hz."""
-        ...
-
-    def decode(self, units: np.ndarray) -> np.ndarray:
-        """Return the speech of a channel.
-
-        Args:
-            units: int `[frames]`.
-
-        Returns:
-            float32 `[frames * sample_rate / rate]`, between -1 and 1.
-
-        Raises:
-            ValueError: a unit is not one of the tokenizer's.
-        """
-        ...
-
-
-def load_vocoder(directory: Path) -> Vocoder:
+def load_vocoder(directory: Path) -> SpectralVocoder:
     """Load the vocoder that stands in a tokenizer's directory.
 
     Raises:
@@ -69,7 +41,7 @@ def load_vocoder(directory: Path) -> Vocoder:
     return SpectralVocoder(spectra)
 
 
-def resynthesize_dialogue(units: np.ndarray, vocoder: Vocoder) -> np.ndarray:
+def resynthesize_dialogue(units: np.ndarray, vocoder: SpectralVocoder) -> np.ndarray:
     """Make both channels of a dialogue audible: int `[2, frames]` to float32 `[2, samples]`.
 
     Raises:

@@ -17,6 +17,7 @@ from duologue.formats import seeds
 from duologue.formats.publish import make_directory, write_bytes
 from duologue.tokenize.directory import finish
 from duologue.tokenize.mfcc import (
+    BINS,
     DIMENSIONS,
     HOP,
     RATE,
@@ -27,8 +28,6 @@ from duologue.tokenize.mfcc import (
     nearest,
 )
 from duologue.tokenize.tokenizer import FORMAT, QUANTIZER, VOCODER
-
-_SPECTRUM = 257
 
 
 def _whole(of: Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]], channel: np.ndarray) -> np.ndarray:
@@ -41,7 +40,7 @@ class _Reservoir:
     def __init__(self, size: int, seed: int) -> None:
         self._size = size
         self._draw = seeds.generator(seed, "tokenizer fit")
-        self._rows = [np.zeros((0, 1 + DIMENSIONS + _SPECTRUM))]
+        self._rows = [np.zeros((0, 1 + DIMENSIONS + BINS))]
 
     def add(self, channel: np.ndarray) -> None:
         points, first = np.unique(_whole(features, channel), axis=0, return_index=True)
@@ -124,7 +123,7 @@ def fit(
     with threadpool_limits(1):
         assigned = nearest(points, centroids.astype(np.float64))
     counts = np.bincount(assigned, minlength=units)
-    means = np.full((units, _SPECTRUM), np.log(1e-5))
+    means = np.full((units, BINS), np.log(1e-5))
     for unit in np.flatnonzero(counts[1:]) + 1:
         means[unit] = spectra[assigned == unit].mean(axis=0)
     report = {"frames": len(points), "seed": seed, **usage(counts)}

@@ -22,6 +22,7 @@ from duologue.errors import UserError, explained
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.rejects import Unusable
 from duologue.tokenize.tokenizer import QUANTIZER, check_way
+from duologue.tokenize.windows import units_of
 
 SAMPLE_RATE = 16_000
 RATE = 25
@@ -37,23 +38,19 @@ WAY = {
     "resampler": "soxr HQ",
     "window": "25 ms every 10 ms, centred; four to a unit",
 }
-_WINDOW, _SHIFT, _FFT = 400, 160, 512
+WINDOW, SHIFT, FFT = 400, 160, 512
+BINS = FFT // 2 + 1
 # As in Kaldi.
 _PREEMPHASIS, _FILTERS, _CEPSTRA, _LIFTER, _LEAST_ENERGY = 0.97, 23, 13, 22, 2.0**-23
-_FRAMES = HOP // _SHIFT
+_FRAMES = HOP // SHIFT
 # Frame j's window is centred on samples 160 j to 160 j + 159, so that four of them stand evenly in a unit.
-_LEAD = (_WINDOW - _SHIFT) // 2
+_LEAD = (WINDOW - SHIFT) // 2
 # Second-order deltas look four frames to either side; the rest is margin.
 _CONTEXT = 8
 # 10 s: in float64, a second takes 3 MB on its way through the spectra.
 _UNITS_PER_BLOCK = 250
 # Features are rounded to this grid, so that the last bits of another CPU's arithmetic change no unit.
 _GRID = 2.0**10
-
-
-def frames_of(samples: int) -> int:
-    """Return how many units a channel of so many samples has: ceil(samples / 640)."""
-    return -(-samples // HOP)
 
 
 def _signals(blocks: Iterable[np.ndarray]) -> Iterator[tuple[torch.Tensor, slice]]:
@@ -71,22 +68,22 @@ def _signals(blocks: Iterable[np.ndarray]) -> Iterator[tuple[torch.Tensor, slice
         assert held is not None
         end = min(counted + step, last)
         behind = min(end + _CONTEXT, last)
-        signal = held[:, : (behind - begin - 1) * _SHIFT + _WINDOW]
+        signal = held[:, : (behind - begin - 1) * SHIFT + WINDOW]
         return torch.from_numpy(signal), slice(counted - begin, end - begin)
 
     for block in blocks:
         samples += block.shape[1]
         before = np.zeros((len(block), _LEAD)) if held is None else held
         held = np.concatenate([before, block.astype(np.float64)], axis=1)
-        while begin * _SHIFT + held.shape[1] >= (counted + step + _CONTEXT - 1) * _SHIFT + _WINDOW:
+        while begin * SHIFT + held.shape[1] >= (counted + step + _CONTEXT - 1) * SHIFT + WINDOW:
             yield cut(counted + step + _CONTEXT)
             counted += step
             gone = max(counted - _CONTEXT, 0) - begin
-            held, begin = held[:, gone * _SHIFT :], begin + gone
+            held, begin = held[:, gone * SHIFT :], begin + gone
     if held is None:
         return
-    frames = frames_of(samples) * _FRAMES
-    held = np.pad(held, ((0, 0), (0, (frames - begin) * _SHIFT + 2 * _LEAD - held.shape[1])))
+    frames = units_of(samples, HOP) * _FRAMES
+    held = np.pad(held, ((0, 0), (0, (frames - begin) * SHIFT + 2 * _LEAD - held.shape[1])))
     while counted < frames:
         yield cut(frames)
         counted += step
@@ -118,11 +115,11 @@ def _mfcc(signals: torch.Tensor) -> torch.Tensor:
     torchaudio's are made with filters in float32, whose last bits, and with them one feature in 500, differ from one
     kind of CPU to another.
     """
-    frames = signals.unfold(1, _WINDOW, _SHIFT)
+    frames = signals.unfold(1, WINDOW, SHIFT)
     frames = frames - frames.mean(dim=2, keepdim=True)
     frames = frames - _PREEMPHASIS * F.pad(frames, (1, 0), mode="replicate")[..., :-1]
     window, filters, cosines = _constants()
-    spectrum = torch.fft.rfft(frames * window, n=_FFT)
+    spectrum = torch.fft.rfft(frames * window, n=FFT)
     power = spectrum.real.square() + spectrum.imag.square()
     return (power @ filters).clamp(min=_LEAST_ENERGY).log() @ cosines
 
@@ -130,8 +127,8 @@ def _mfcc(signals: torch.Tensor) -> torch.Tensor:
 @cache
 def _constants() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the window, the mel filters `[257, 23]` and the lifted cosines `[23, 13]`, float64."""
-    window = torch.hann_window(_WINDOW, periodic=False, dtype=torch.float64) ** 0.85
-    low, high, *places = 1127 * np.log1p(np.array([*BAND_HZ, *np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE)]) / 700)
+    window = torch.hann_window(WINDOW, periodic=False, dtype=torch.float64) ** 0.85
+    low, high, *places = 1127 * np.log1p(np.array([*BAND_HZ, *np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE)]) / 700)
     left, centre, right = (np.linspace(low, high, _FILTERS + 2)[first:][:_FILTERS] for first in range(3))
     mels = np.array(places)[:, None]
     filters = np.minimum((mels - left) / (centre - left), (right - mels) / (right - centre)).clip(min=0)
@@ -149,11 +146,11 @@ def log_magnitudes(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     Yields:
         float32 `[channels, units, 257]`, natural logarithm, not below log(1e-5); as many units as `features`.
     """
-    window = torch.hann_window(_WINDOW, dtype=torch.float64)
+    window = torch.hann_window(WINDOW, dtype=torch.float64)
     for signals, counted in _signals(blocks):
-        spectrum = torch.fft.rfft(signals.unfold(1, _WINDOW, _SHIFT)[:, counted] * window, n=_FFT)
+        spectrum = torch.fft.rfft(signals.unfold(1, WINDOW, SHIFT)[:, counted] * window, n=FFT)
         logarithm = spectrum.abs().clamp(min=1e-5).log()
-        yield logarithm.reshape(len(signals), -1, _FRAMES, 257).mean(dim=2).float().numpy()
+        yield logarithm.reshape(len(signals), -1, _FRAMES, BINS).mean(dim=2).float().numpy()
 
 
 def nearest(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:

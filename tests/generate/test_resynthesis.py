@@ -4,8 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from duologue.generate.resynthesis import BINS, HOP, SAMPLE_RATE, STEP, WINDOW, SpectralVocoder, resynthesize
+from duologue.generate.resynthesis import SpectralVocoder, resynthesize
 from duologue.generate.vocoder import resynthesize_dialogue
+from duologue.tokenize.mfcc import BINS, HOP, SAMPLE_RATE, SHIFT, WINDOW
 
 SILENCE, TONE, LOUD = 0, 1, 2
 TONE_HZ = 1000.0
@@ -16,7 +17,7 @@ def spectrum_of(audio: np.ndarray) -> np.ndarray:
     window = np.hanning(WINDOW + 1)[:WINDOW]
     logs = [
         np.log(np.maximum(np.abs(np.fft.rfft(audio[start : start + WINDOW] * window, 512)), 1e-5))
-        for start in range(0, len(audio) - WINDOW, STEP)
+        for start in range(0, len(audio) - WINDOW, SHIFT)
     ]
     return np.mean(logs, axis=0)
 
