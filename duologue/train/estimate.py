@@ -12,7 +12,7 @@ from duologue.errors import UserError
 from duologue.formats.sequences import SequenceSet
 from duologue.formats.vocabulary import TAGS, padded
 from duologue.train.fit import steps_of
-from duologue.train.flops import GPUS, attention_widths, flops_per_token
+from duologue.train.flops import GPUS, attention_widths, flops_per_token, layer_weights
 from duologue.train.llama import config_of, empty_llama, read_config
 from duologue.train.loss import PIECE
 from duologue.train.recipe import ModelPath, ModelSizes, Recipe
@@ -176,7 +176,7 @@ def _memory(recipe: Recipe, config: LlamaConfig, parameters: int, length: int, g
     computed = 4 if recipe.dtype == "float32" else 2
     wide, narrow = attention_widths(config)
     hidden, inner = config.hidden_size, config.intermediate_size
-    layer = hidden * (2 * wide + 2 * narrow + 3 * inner)
+    layer = layer_weights(config)
     head = config.vocab_size * hidden
     embeddings = head if config.tie_word_embeddings else 2 * head
     tokens = min(recipe.micro_batch, recipe.sequences_per_step) * length

@@ -49,6 +49,12 @@ def attention_widths(config: LlamaConfig) -> tuple[int, int]:
     return head * config.num_attention_heads, head * (config.num_key_value_heads or config.num_attention_heads)
 
 
+def layer_weights(config: LlamaConfig) -> int:
+    """Return how many weights a token is multiplied by in a layer."""
+    wide, narrow = attention_widths(config)
+    return config.hidden_size * (2 * wide + 2 * narrow + 3 * config.intermediate_size)
+
+
 def flops_per_token(config: LlamaConfig, attended: float) -> float:
     """Return the floating point operations that training spends on a token, forward and backward.
 
@@ -61,7 +67,6 @@ def flops_per_token(config: LlamaConfig, attended: float) -> float:
         attended: tokens that a token attends to, itself included, on average: (length + 1) / 2 for whole sequences
             without packing.
     """
-    wide, narrow = attention_widths(config)
-    layer = config.hidden_size * (2 * wide + 2 * narrow + 3 * config.intermediate_size)
-    weights = config.num_hidden_layers * layer + config.vocab_size * config.hidden_size
+    wide, _ = attention_widths(config)
+    weights = config.num_hidden_layers * layer_weights(config) + config.vocab_size * config.hidden_size
     return 6.0 * weights + 12.0 * config.num_hidden_layers * wide * attended

@@ -138,7 +138,7 @@ class MetricsLog:
         with explained(self._run / name):
             if name not in self._files:
                 self._files[name] = (self._run / name).open("ab")
-            self._files[name].write(_json_line(line))
+            self._files[name].write(json.dumps(line).encode() + b"\n")
             self._files[name].flush()
             numbers = {
                 f"{prefix}{key}": value for key, value in _numbers(line).items() if key not in ("step", "stage")
@@ -174,10 +174,6 @@ def memory_gb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
-
-
-def _json_line(line: Mapping[str, Any]) -> bytes:
-    return json.dumps(line).encode() + b"\n"
 
 
 def _numbers(line: Mapping[str, Any]) -> dict[str, float]:

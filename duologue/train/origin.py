@@ -9,6 +9,7 @@ from typing import Any
 from transformers import LlamaConfig
 
 from duologue.errors import UserError, explained
+from duologue.formats.card import RUN
 from duologue.formats.fingerprint import fingerprint, sha256_file
 from duologue.formats.sequences import SequenceSet, describe
 from duologue.formats.vocabulary import Vocabulary
@@ -77,7 +78,7 @@ def origin_of(recipe: Recipe, data: SequenceSet, init_from: Path | None) -> Orig
             "there is no such directory to start from", where=init_from, hint="Give a run or a model directory"
         )
     path = init_from
-    if (init_from / "run.json").exists():
+    if (init_from / RUN).exists():
         if not (whole := checkpoints(init_from)):
             raise UserError(
                 "the run to start from has no checkpoint yet",

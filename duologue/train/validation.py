@@ -16,6 +16,7 @@ from duologue.train.data import Batch, nothing, read_rows
 from duologue.train.fit import check_speech, check_vocabulary
 from duologue.train.model import KINDS, kind_masks, token_losses
 from duologue.train.parallel import World
+from duologue.train.reader import share_of
 from duologue.train.recipe import Recipe
 from duologue.train.sampling import first_prompt, sample
 
@@ -142,11 +143,10 @@ class Validation:
 
     def _share(self, opened: SequenceSet, sources: Sequence[Sequence[str]]) -> Iterator[tuple[Batch, Tensor]]:
         """Yield this process's batches of a set, each with the source of every token, -1 in padding."""
-        count, size = len(sources), self._recipe.micro_batch
-        first, last = (count * rank // self._world.size for rank in (self._world.rank, self._world.rank + 1))
-        largest = -(-count // self._world.size)
-        for begin in range(first, first + largest, size):
-            rows = range(begin, min(begin + size, last))
+        share, size = share_of(0, len(sources), self._world), self._recipe.micro_batch
+        largest = -(-len(sources) // self._world.size)
+        for begin in range(share.start, share.start + largest, size):
+            rows = range(begin, min(begin + size, share.stop))
             batch = read_rows(opened, rows) if rows else nothing(opened.sequence_length)
             source = torch.full_like(batch.segments, -1)
             for place, row in enumerate(rows):
