@@ -20,12 +20,14 @@ from duologue import (
     cli_train,
 )
 from duologue.cli_options import (
+    Artefact,
     AsJson,
     KeepAudio,
     MaxRejects,
     MetricsFile,
     Out,
     Place,
+    Recordings,
     Seed,
     TokenizerName,
     Workers,
@@ -86,7 +88,7 @@ app.command()(cli_synth.voices)
 @app.command()
 def tokenize(
     context: typer.Context,
-    manifest: Annotated[Place, typer.Argument(parser=place, metavar="MANIFEST", help="Manifest of recordings.")],
+    manifest: Recordings,
     out: Out,
     tokenizer: TokenizerName = "embedded",
     keep_audio: KeepAudio = False,
@@ -200,9 +202,7 @@ app.command()(cli_train.curve)
 
 @app.command()
 def inspect(
-    directory: Annotated[
-        Place, typer.Argument(parser=place, metavar="DIR", help="A manifest, unit set or sequence set.")
-    ],
+    directory: Artefact,
     sample: Annotated[int | None, typer.Option(help="Print this sample, counted from 0, as people write it.")] = None,
     as_json: AsJson = False,
 ) -> None:

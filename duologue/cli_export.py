@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from duologue.cli_options import AsJson, OutHere, Place, here, place
+from duologue.cli_options import AsJson, OutHere, Place, Recordings, here, line_of, place
 
 app = typer.Typer(help="Write artefacts and models as other tools read them.")
 
@@ -30,7 +30,7 @@ def export_dgslm(
 
 @app.command("lhotse")
 def export_lhotse(
-    manifest: Annotated[Place, typer.Argument(parser=place, metavar="MANIFEST", help="Manifest of recordings.")],
+    manifest: Recordings,
     out: OutHere,
     as_json: AsJson = False,
 ) -> None:
@@ -57,11 +57,7 @@ def export_hf(
     from duologue.train.export import export_hf as run_export
 
     about = run_export(run, out, dtype=dtype)  # type: ignore[arg-type]  # checked there
-    print(
-        json.dumps({"out": str(out), **about})
-        if as_json
-        else f"{out}: {', '.join(f'{name} {value}' for name, value in about.items())}"
-    )
+    print(json.dumps({"out": str(out), **about}) if as_json else line_of(about, out))
 
 
 def _print_export(about: dict[str, Any], out: Path, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from duologue.cli_options import AsJson, Place, place
+from duologue.cli_options import Artefact, AsJson, Place, place
 from duologue.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ Parents = Annotated[
 
 
 def verify(
-    directory: Annotated[
-        Place, typer.Argument(parser=place, metavar="DIR", help="A manifest, unit set or sequence set.")
-    ],
+    directory: Artefact,
     repair: Annotated[
         bool,
         typer.Option(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,6 +42,8 @@ Out = Annotated[
 OutHere = Annotated[
     Path, typer.Option("--out", parser=here, metavar="DIR", help="Directory for the result; it holds nothing else.")
 ]
+Recordings = Annotated[Place, typer.Argument(parser=place, metavar="MANIFEST", help="Manifest of recordings.")]
+Artefact = Annotated[Place, typer.Argument(parser=place, metavar="DIR", help="A manifest, unit set or sequence set.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes on this machine.")]
 MaxRejects = Annotated[
@@ -60,6 +63,11 @@ SplitBy = Annotated[
 ]
 Precision = Annotated[str, typer.Option(help="Of the model's computation: float32 or bfloat16.")]
 Layer = Annotated[int, typer.Option(help="Layer whose output is quantized, counted from 1.")]
+
+
+def line_of(about: Mapping[str, Any], out: Path) -> str:
+    """Return what a command says of its result in a line for people."""
+    return f"{out}: {', '.join(f'{name} {value}' for name, value in about.items())}"
 
 
 def print_card(card: Card, out: Path, as_json: bool) -> None:

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from duologue.cli_options import AsJson, Layer, Out, Place, Precision, Seed, here, place
+from duologue.cli_options import AsJson, Layer, Out, Precision, Recordings, Seed, here, line_of
 
 app = typer.Typer(help="Make tokenizers of speech, and look at them.")
 
 
 @app.command("fit")
 def tokenizer_fit(
-    manifest: Annotated[Place, typer.Argument(parser=place, metavar="MANIFEST", help="Manifest of recordings.")],
+    manifest: Recordings,
     out: Out,
     checkpoint: Annotated[
         str | None, typer.Option(help="HuBERT whose features are clustered; without one, MFCCs at 25 Hz are.")
@@ -43,7 +43,7 @@ def tokenizer_fit(
         seed=seed,
         frames=frames,
     )
-    print(json.dumps(report) if as_json else f"{out}: {', '.join(f'{k} {v}' for k, v in report.items())}")
+    print(json.dumps(report) if as_json else line_of(report, out))
 
 
 @app.command("import")

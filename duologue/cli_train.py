@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from duologue.cli_options import AsJson, Place, here, place
+from duologue.cli_options import AsJson, Place, here, line_of, place
 from duologue.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,11 +96,7 @@ def train(
     result = run(chosen, data, out, init_from=init_from, valid=valid or (), boards=boards)
     # Of the processes that torchrun starts, one speaks.
     if os.environ.get("RANK", "0") == "0":
-        print(
-            json.dumps({"out": str(out), **result})
-            if as_json
-            else f"{out}: {', '.join(f'{name} {value}' for name, value in result.items())}"
-        )
+        print(json.dumps({"out": str(out), **result}) if as_json else line_of(result, out))
 
 
 def _told(expected: Estimate) -> str:
