@@ -24,7 +24,6 @@ read: the disk is not measured.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import io
@@ -43,7 +42,7 @@ import soundfile
 import soxr
 import torch
 from fisher_tree import RATE, write_call, write_tree
-from measuring import interleaved, machine
+from measuring import agree, interleaved, machine, parser_of, where
 
 from duologue.formats.audio import channel_blocks
 from duologue.manifests.fisher import write_fisher
@@ -94,11 +93,6 @@ def part(
         for name, median in seconds.items()
     ]
     return {"part": title, "unit": unit, "beside": beside, "rows": rows}, results
-
-
-def agree(what: str, same: bool) -> None:
-    if not same:
-        raise AssertionError(f"{what}: the ways differ")
 
 
 def manifest(size: Size, directory: Path) -> dict[str, Any]:
@@ -289,9 +283,8 @@ def measure(size: Size, directory: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller in everything, to see that it runs")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         figures = measure(QUICK if options.quick else Size(), Path(directory))
@@ -308,7 +301,7 @@ def main() -> int:
     for row in figures["memory"]:
         what = f"number of calls: {row['calls']}, seconds of each: {row['seconds']:,.0f}"
         print(f"  {what:<58} {row['peak_mb']:>12,}")
-    print(f"\n{figures['cpu']}, load {figures['load_average']}; {figures['versions']}")
+    print(f"\n{where(figures)}")
     return 0
 
 

@@ -11,14 +11,13 @@ was interrupted goes on.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import machine
+from measuring import machine, parser_of
 
 from duologue import bundled
 from duologue.formats.metrics import VALID, read_lines
@@ -97,13 +96,12 @@ def compare(out: Path, more: list[str], epochs: int, steps: int, seeds: list[int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("more", nargs="*", help="text dialogues beside the bundled ones")
     parser.add_argument("--out", type=Path, required=True, help="directory for all that is made")
     parser.add_argument("--epochs", type=int, default=6, help="how often both go through the dialogues")
     parser.add_argument("--steps", type=int, default=0, help="steps of both; 0 for as many as both have data for")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     result = compare(arguments.out, arguments.more, arguments.epochs, arguments.steps, arguments.seeds)
     if arguments.json:

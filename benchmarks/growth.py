@@ -22,7 +22,6 @@ The outputs of different numbers of workers are compared, and have to be the sam
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -34,7 +33,7 @@ from typing import Any
 
 import numpy as np
 from fisher_tree import ROW_S, WORDS, write_call
-from measuring import Ran, machine, ran
+from measuring import Ran, machine, parser_of, ran, where
 from sync import RATE, dialogue
 
 from duologue.formats.card import Card, read_card, write_card
@@ -261,7 +260,7 @@ def table(part: dict[str, Any]) -> Iterator[str]:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="directory for what is made meanwhile")
     parser.add_argument("--part", nargs="+", choices=("mix", "tokenize"), default=["mix", "tokenize"])
     parser.add_argument("--stage", type=int, choices=(1, 2, 3), default=3, help="of the mix")
@@ -270,7 +269,6 @@ def main() -> int:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--runs", type=int, default=1, help="runs of each, of which the median counts")
     parser.add_argument("--quick", action="store_true", help="smaller in everything, to see that it runs")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
     size = Size(
         tuple(options.part),
@@ -288,7 +286,7 @@ def main() -> int:
         return 0
     for part in figures["parts"]:
         print("\n".join(table(part)))
-    print(f"{figures['cpu']}, load {figures['load_average']}; {figures['versions']}")
+    print(where(figures))
     return 0
 
 

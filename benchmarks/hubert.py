@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from measuring import interleaved, machine, seconds_of
+from measuring import interleaved, machine, parser_of, seconds_of, where
 from sklearn.cluster import KMeans
 
 from duologue import bundled
@@ -216,7 +216,7 @@ def from_files(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--rate", type=int, choices=sorted(CONV), default=50, help="frames a second")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -227,7 +227,6 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=110.0, help="of the call; two channels")
     parser.add_argument("--runs", type=int, default=3, help="of each, of which the median counts")
     parser.add_argument("--files", type=int, default=0, help="tokenize so many calls from the disk as well")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         figures = measure(options, Path(directory))
@@ -249,7 +248,7 @@ def main() -> int:
     if figures["files"]:
         files = figures["files"]
         print(f"{files['files']} files, {files['hours']} h of calls: {files['times_real_time']:,} times real time")
-    print(f"{figures['cpu']}, load {figures['load_average']}; {figures['versions']}")
+    print(where(figures))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import statistics
@@ -131,6 +132,24 @@ def _resident_bytes(pid: int) -> int:
     except OSError:
         return 0
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def agree(what: str, same: bool) -> None:
+    """Refuse to compare ways that do not do the same."""
+    if not same:
+        raise AssertionError(f"{what}: the ways differ")
+
+
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark, by the docstring of its module."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    return parser
+
+
+def where(figures: Mapping[str, Any]) -> str:
+    """Return the line that says on what machine figures were measured."""
+    return f"{figures['cpu']}, load {figures['load_average']}; {figures['versions']}"
 
 
 def processor() -> str:

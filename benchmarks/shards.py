@@ -31,7 +31,6 @@ CPU s" is processor time, of all threads: on a busy machine it is what can be co
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import shutil
@@ -49,7 +48,7 @@ from typing import Any
 import shard_formats as formats
 import talks
 import torch
-from measuring import interleaved, machine
+from measuring import agree, interleaved, machine, parser_of
 
 from duologue.formats.sequences import SequenceSet, packed_sequence
 from duologue.formats.shards import ShardInfo
@@ -119,11 +118,6 @@ def part(
         for name, median in seconds.items()
     ]
     return {"part": title, "samples": len(samples), "mb": round(megabytes, 1), "rows": rows}, results
-
-
-def agree(what: str, same: bool) -> None:
-    if not same:
-        raise RuntimeError(f"{what} differ")
 
 
 def writing(kind: str, samples: formats.Samples, size: Size, directory: Path) -> dict[str, Any]:
@@ -241,11 +235,10 @@ def measure(size: Size, directory: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--directory", type=Path, help="where shards are written; by default the system's temporary")
     parser.add_argument("--runs", type=int, default=Size.runs, help="of which the median counts")
     parser.add_argument("--quick", action="store_true", help="smaller in everything, to see that it runs")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
         figures = measure(QUICK if options.quick else Size(runs=options.runs), Path(directory))

@@ -10,14 +10,13 @@ token by token, before anything is timed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from measuring import machine, median_seconds
+from measuring import machine, median_seconds, parser_of, where
 
 from duologue.formats import sync
 
@@ -129,12 +128,11 @@ def measure(count: int, minutes: float, chunk_ms: int, runs: int) -> dict[str, A
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--dialogues", type=int, default=20, help="number of dialogues")
     parser.add_argument("--minutes", type=float, default=10.0, help="length of each; Fisher's calls are 10 minutes")
     parser.add_argument("--chunk-ms", type=int, default=160, help="length of a chunk")
     parser.add_argument("--runs", type=int, default=7, help="runs of each, of which the median counts")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
     figures = measure(options.dialogues, options.minutes, options.chunk_ms, options.runs)
     if options.json:
@@ -152,7 +150,7 @@ def main() -> int:
             f"{row['what']:>12} {row['seconds']:>10.4f} {row['times_real_time']:>12,} "
             f"{row['tokens_per_second']:>13,} {ratio:>11}"
         )
-    print(f"{figures['cpu']}, load {figures['load_average']}; {figures['versions']}")
+    print(where(figures))
     return 0
 
 

@@ -31,7 +31,7 @@ from typing import Any
 import talks
 import torch
 import trainers
-from measuring import machine
+from measuring import machine, parser_of, where
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
@@ -202,7 +202,7 @@ def _figures(turns: list[dict[str, Any]], tokens: list[int], flops: float, devic
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--model", choices=sorted(MODELS), default="small")
     parser.add_argument(
         "--vocabulary", choices=sorted(TEXT_TOKENS), default="llama", help="of text; units come on top"
@@ -219,7 +219,6 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=5, help="of each trainer, behind the one that warms up")
     parser.add_argument("--patience", type=float, default=900, help="seconds after which a trainer is left out")
     parser.add_argument("--only", choices=list(trainers.TRAINERS), nargs="+", help="trainers; by default all")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
     if options.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -254,7 +253,7 @@ def main() -> int:
     if "loss_difference" in figures:
         print(f"losses of the first {COMPARED} steps: at most {figures['loss_difference']:.1e} apart")
     print(f"Trainer's attention: {options.attention}, documents apart by position_ids; AdamW fused")
-    print(f"{figures['cpu']}, load {figures['load_average']}; {figures['versions']}")
+    print(where(figures))
     return 0
 
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import interleaved, machine
+from measuring import interleaved, machine, parser_of, where
 from TTS.api import TTS
 from TTS.tts.configs.vits_config import VitsArgs, VitsConfig
 from TTS.tts.models.vits import Vits, VitsCharacters
@@ -179,7 +179,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--model", help="directory with model*.pth and config.json; random weights without it")
     parser.add_argument("--precision", choices=["float32", "bfloat16", "float16"], default="float32", help="of ours")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -190,7 +190,6 @@ def main() -> int:
         "--singly", type=int, help="so many of them are spoken one by one, by coqui and by ours; by default all"
     )
     parser.add_argument("--runs", type=int, default=3, help="of each, of which the median counts")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         figures = measure(options, Path(directory))
@@ -209,7 +208,7 @@ def main() -> int:
         f"in batches {figures['same_length']} sentences are as long as alone; "
         f"the largest difference of a sample is {figures['largest_difference']:.1e}"
     )
-    print(f"{figures['cpu']}, load {figures['load_average']}; {figures['versions']}")
+    print(where(figures))
     return 0
 
 
