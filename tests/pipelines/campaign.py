@@ -19,15 +19,13 @@ import soundfile
 from duologue import bundled
 from duologue.formats.rejects import read_rejects
 from duologue.formats.sequences import SequenceSet
-from duologue.formats.shards import read_shard
 from duologue.formats.temporary import TEMPORARY
-from duologue.formats.units import unit_sample
 from duologue.manifests.dialogues import write_dialogues
 from duologue.manifests.manifest import Manifest, write_manifest
 from duologue.manifests.schema import Dialogue, DialogueTurn
 from duologue.manifests.stereo import write_recordings
 from duologue.progress import say
-from tests.pipelines.comparing import contents
+from tests.pipelines.comparing import contents, samples
 from tests.pipelines.killing import Happenings, Run, kill, wait_until_gone
 
 _DIALOGUES, _TURNS, _CALLS = 12, 4, 16
@@ -266,8 +264,7 @@ def ids_in(manifest: Path) -> list[str]:
     """Return the ids in a manifest, or those that came out of a unit set: in samples and in rejects, as often."""
     if list(manifest.glob("*.parquet")) and not list(manifest.glob("units-*")):
         return sorted(row.id for row in Manifest(manifest).rows())
-    shards = sorted(manifest.glob("units-*.tar"))
-    spoken = [unit_sample(raw.members).id for path in shards for raw in read_shard(path)]
+    spoken = [sample.id for sample in samples(manifest)]
     return sorted([*spoken, *(reject.id for reject in read_rejects(manifest) if reject.turn is None)])
 
 

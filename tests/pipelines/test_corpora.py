@@ -14,8 +14,6 @@ from duologue.errors import UserError
 from duologue.formats.card import Card, read_card
 from duologue.formats.rejects import read_rejects
 from duologue.formats.sequences import SequenceSet
-from duologue.formats.shards import read_shard
-from duologue.formats.units import UnitSample, unit_sample
 from duologue.manifests.candor import write_candor
 from duologue.manifests.fisher import write_fisher
 from duologue.manifests.splits import Splits
@@ -27,6 +25,7 @@ from duologue.pipelines.tokenize import tokenize
 from duologue.pipelines.verify import verify
 from duologue.tokenize.thresholds import Thresholds
 from tests.manifests import candor_corpus, fisher_corpus
+from tests.pipelines.comparing import samples
 
 SPHERE = Path(__file__).parent.parent / "data" / "sphere"
 ALL = Splits((1, 0, 0))
@@ -39,10 +38,6 @@ def stage3(units: Path, out: Path) -> set[str]:
     mix(MixSettings(stage=3, sources=(UnitSource(units, 1.0),), sequence_length=512), out)
     assert verify(units) == verify(out) == []
     return {document.id for sequence in SequenceSet(out) for document in sequence.documents}
-
-
-def samples(units: Path) -> list[UnitSample]:
-    return [unit_sample(raw.members) for path in sorted(units.glob("units-*.tar")) for raw in read_shard(path)]
 
 
 def test_fisher_becomes_sequences_of_stage_three(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from duologue.formats.card import read_card
 from duologue.formats.rejects import Unusable, read_rejects
 from duologue.formats.sequences import SequenceSet
 from duologue.formats.shards import read_shard
-from duologue.formats.units import UnitSample, unit_sample
 from duologue.manifests.manifest import Manifest, write_manifest
 from duologue.manifests.schema import Dialogue, DialogueTurn
 from duologue.manifests.stereo import write_recordings
@@ -36,7 +35,7 @@ from duologue.synth.engines import EngineChoice
 from duologue.synth.espeak import EspeakEngine
 from duologue.synth.shape import Shape
 from duologue.tokenize.tokenizer import load_tokenizer
-from tests.pipelines.comparing import contents
+from tests.pipelines.comparing import contents, samples
 from tests.synth import tiny_vits
 
 KEPT = Settings(keep_audio=True)
@@ -47,10 +46,6 @@ def made(dialogues: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("units") / "out"
     synthesize(dialogues, directory, KEPT, rows_per_shard=2)
     return directory
-
-
-def samples(directory: Path) -> list[UnitSample]:
-    return [unit_sample(raw.members) for path in sorted(directory.glob("units-*.tar")) for raw in read_shard(path)]
 
 
 def kept_audio(directory: Path) -> list[np.ndarray]:

@@ -12,8 +12,6 @@ from duologue.errors import UserError
 from duologue.formats import audio
 from duologue.formats.audio import read_channels
 from duologue.formats.rejects import read_rejects
-from duologue.formats.shards import read_shard
-from duologue.formats.units import UnitSample, unit_sample
 from duologue.manifests.stereo import write_recordings
 from duologue.pipelines import tokenize as module
 from duologue.pipelines.export_lhotse import export_lhotse
@@ -21,12 +19,8 @@ from duologue.pipelines.fit import fit_tokenizer
 from duologue.pipelines.tokenize import tokenize
 from duologue.pipelines.units import RunOptions
 from duologue.tokenize.tokenizer import load_tokenizer
-from tests.pipelines.comparing import contents
+from tests.pipelines.comparing import contents, samples
 from tests.pipelines.conftest import write_sound
-
-
-def samples(directory: Path) -> list[UnitSample]:
-    return [unit_sample(raw.members) for path in sorted(directory.glob("units-*.tar")) for raw in read_shard(path)]
 
 
 @pytest.fixture(scope="module")

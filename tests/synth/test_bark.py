@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 
 import numpy as np
@@ -11,6 +10,7 @@ from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
 from duologue.synth.bark import load_bark
 from duologue.synth.engine import Speech, Utterance
+from tests.pickles import Malicious
 from tests.synth.tiny_bark import CODES, VOICES, make_bark
 
 TEXTS = ("Hello, how are you?", "Yes.", "It is nice outside, isn't it?", "mm-hm")
@@ -144,23 +144,16 @@ def test_pickled_weights_as_the_hub_has_them_speak_the_same(engine, copy):
     assert same(one, other)
 
 
-class _Trap:
-    def __reduce__(self):
-        return os.mkdir, ("sprung",)
-
-
-def test_a_pickle_with_code_in_it_is_refused_and_not_run(copy, monkeypatch):
-    monkeypatch.chdir(copy)
-    torch.save({"weight": _Trap()}, copy / "pytorch_model.bin")
+def test_a_pickle_with_code_in_it_is_refused_and_not_run(copy):
+    torch.save({"weight": Malicious(copy / "sprung")}, copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
     assert "cannot be loaded" in refused(copy)
     assert not (copy / "sprung").exists()
 
 
-def test_a_voice_with_a_pickle_in_it_is_refused_and_not_run(copy, monkeypatch):
-    monkeypatch.chdir(copy)
+def test_a_voice_with_a_pickle_in_it_is_refused_and_not_run(copy):
     path = copy / "speaker_embeddings" / "v2" / "en_speaker_0_fine_prompt.npy"
-    np.save(path, np.array([_Trap()], dtype=object), allow_pickle=True)
+    np.save(path, np.array([Malicious(copy / "sprung")], dtype=object), allow_pickle=True)
     assert "voice" in refused(copy)
     assert not (copy / "sprung").exists()
 

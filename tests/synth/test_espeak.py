@@ -19,12 +19,6 @@ from duologue.synth.espeak import EspeakEngine, _Child
 TEXTS = ("Hello, how are you doing today?", "Yes.", "No way! The weather is nice, isn't it?")
 
 
-@pytest.fixture(scope="module")
-def engine():
-    with EspeakEngine() as started:
-        yield started
-
-
 def utterances(engine, count=12):
     return [
         Utterance(TEXTS[index % len(TEXTS)], engine.voices[index % len(engine.voices)], 0) for index in range(count)

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.synth.engine import AUDIBLE, SAMPLE_RATE, Utterance, Word
-from duologue.synth.espeak import EspeakEngine
 from duologue.synth.espeak_words import words
 from duologue.synth.speakable import speakable
 
@@ -19,12 +18,6 @@ TURNS = (
     "Well well well (what do we have here).",
 )
 LOUD = np.ones(SAMPLE_RATE, dtype=np.float32)
-
-
-@pytest.fixture(scope="module")
-def engine():
-    with EspeakEngine() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

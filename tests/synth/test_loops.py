@@ -2,17 +2,10 @@ import numpy as np
 import pytest
 
 from duologue.synth.engine import SAMPLE_RATE, Utterance
-from duologue.synth.espeak import EspeakEngine
 from duologue.synth.loops import looping
 from duologue.synth.sanity import judge
 
 TEXT = "Well, the restaurant on the corner is rather good, so I'd book a table for tonight."
-
-
-@pytest.fixture(scope="module")
-def engine():
-    with EspeakEngine() as started:
-        yield started
 
 
 def say(engine, text, voice="us-woman"):

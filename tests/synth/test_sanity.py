@@ -5,7 +5,6 @@ import pytest
 
 from duologue import bundled
 from duologue.synth.engine import SAMPLE_RATE, Speech, Utterance
-from duologue.synth.espeak import EspeakEngine
 from duologue.synth.sanity import judge
 from duologue.synth.speakable import speakable
 
@@ -25,12 +24,6 @@ BACKCHANNELS = (
     "Um.",
 )
 INITIALS = ("The W.W.W.", "N.F.L., N.B.A., F.B.I., C.I.A.", "P.M.")
-
-
-@pytest.fixture(scope="module")
-def engine():
-    with EspeakEngine() as started:
-        yield started
 
 
 def reason(text, audio, draws=True):

@@ -11,6 +11,7 @@ from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
 from duologue.synth.engine import Speech, Utterance
 from duologue.synth.xtts import XttsEngine
+from tests.pickles import Malicious
 from tests.synth.tiny_xtts import READS, VOICES, make_xtts, settings
 
 UTTERANCES = (
@@ -155,15 +156,9 @@ def test_a_checkpoint_of_coquis_trainer_and_with_its_own_objects_is_read_and_lef
     assert (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
 
 
-class _Trap:
-    def __reduce__(self):
-        return os.mkdir, ("sprung",)
-
-
 @pytest.mark.parametrize("name", ["model.pth", "speakers_xtts.pth"])
-def test_a_pickle_with_code_in_it_is_refused_and_not_run(copy, monkeypatch, name):
-    monkeypatch.chdir(copy)
-    put(copy / name, {"model": _Trap(), "Ana": _Trap()})
+def test_a_pickle_with_code_in_it_is_refused_and_not_run(copy, name):
+    put(copy / name, {"model": Malicious(copy / "sprung"), "Ana": Malicious(copy / "sprung")})
     assert refused(copy).where == str(copy / name)
     assert not (copy / "sprung").exists()
 

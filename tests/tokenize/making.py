@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -58,29 +57,3 @@ def save_hugging_face(model: HubertModel, directory: Path, *, do_normalize: bool
 def kmeans(dim: int = DIM) -> KMeans:
     """Return a fitted k-means of scikit-learn."""
     return KMeans(UNITS, n_init=1, random_state=0).fit(np.random.default_rng(0).standard_normal((200, dim)))
-
-
-class Malicious:
-    """A pickle of this makes the file `marker` where it is read carelessly."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"touch {self.marker}",)
-
-
-class Evaluating(Malicious):
-    """The same through `eval`."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return eval, (f"open({str(self.marker)!r}, 'w')",)
-
-
-class Disguised(Malicious):
-    """The same, hidden in the state of a class that is admitted."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        import collections
-
-        return collections.OrderedDict, (), {"state": Malicious(self.marker)}

@@ -18,7 +18,8 @@ from duologue.tokenize.architecture import Architecture
 from duologue.tokenize.directory import make_ready
 from duologue.tokenize.importing import import_tokenizer
 from duologue.tokenize.tokenizer import directory_of, load_tokenizer
-from tests.tokenize.making import DIM, UNITS, Disguised, Malicious, hubert, kmeans, save_hugging_face
+from tests.pickles import Disguised, Malicious
+from tests.tokenize.making import DIM, UNITS, hubert, kmeans, save_hugging_face
 from tests.tokenize.signals import sound
 
 AUDIO = sound(4 * 16_000 + 400, seed=1)

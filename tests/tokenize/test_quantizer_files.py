@@ -15,7 +15,8 @@ from sklearn.cluster import MiniBatchKMeans
 from duologue.errors import UserError
 from duologue.tokenize import quantizer_files
 from duologue.tokenize.quantizer_files import read_quantizer
-from tests.tokenize.making import DIM, UNITS, Disguised, Malicious, kmeans
+from tests.pickles import Disguised, Malicious
+from tests.tokenize.making import DIM, UNITS, kmeans
 
 CENTROIDS = kmeans().cluster_centers_.astype(np.float32)
 

@@ -11,7 +11,7 @@ from duologue.errors import UserError
 from duologue.formats.foreign import ForeignClass, foreign
 from duologue.tokenize.torch_files import is_torch_file, lazy, read_torch, state_of
 from duologue.tokenize.unpickle import mapping
-from tests.tokenize.making import Disguised, Evaluating, Malicious
+from tests.pickles import Disguised, Evaluating, Malicious
 
 FORMATS = pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
 

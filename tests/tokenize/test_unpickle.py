@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from duologue.formats.foreign import ForeignClass
 from duologue.tokenize.unpickle import StandIn, Stream, Unpickler, array, attributes, mapping
-from tests.tokenize.making import Disguised, Evaluating, Malicious, kmeans
+from tests.pickles import Disguised, Evaluating, Malicious
+from tests.tokenize.making import kmeans
 
 PROTOCOLS = range(2, 6)
 
