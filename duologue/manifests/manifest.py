@@ -18,7 +18,7 @@ from duologue.formats.fingerprint import sha256_file
 from duologue.formats.parquet import open_parquet
 from duologue.formats.places import place
 from duologue.formats.publish import publishing, write_bytes
-from duologue.formats.rejects import REJECTS, Reject, count_by_reason, write_rejects
+from duologue.formats.rejects import REJECTS, Reject, Unusable, count_by_reason, write_rejects
 from duologue.manifests.schema import SCHEMAS, Row, row_of, values_of
 
 ROWS_PER_FILE = 100_000
@@ -66,38 +66,11 @@ def write_manifest(
     with explained(directory):
         for path in [path for pattern in leftovers for path in directory.glob(pattern)]:
             path.unlink()
-    seen: set[bytes] = set()
-    rejects: list[Reject] = []
-    licences: set[str] = set()
-    inputs = 0
-
-    def unique() -> Iterator[dict[str, Any]]:
-        nonlocal inputs
-        for row in read():
-            if isinstance(row, Reject):
-                rejects.append(row)
-                # A turn that was left out is not an input: its dialogue is, and it goes on.
-                inputs += row.turn is None
-                continue
-            inputs += 1
-            if not row.id or not row.id.isprintable():
-                shown = row.id.encode("unicode_escape").decode()
-                rejects.append(
-                    Reject(shown, "manifest", "bad_id", "the id is empty or has characters that cannot be printed")
-                )
-                continue
-            digest = hashlib.blake2b(row.id.encode(), digest_size=12).digest()
-            if digest in seen:
-                rejects.append(
-                    Reject(row.id, "manifest", "duplicate_id", "the id came before; the first one is kept")
-                )
-                continue
-            seen.add(digest)
-            licences.add(row.licence)
-            yield values_of(row)
-
-    shards = _write_rows(directory, kind, unique())
-    whole = [reject for reject in rejects if reject.turn is None]
+    sieve = _Sieve()
+    shards = _write_rows(directory, kind, (values_of(row) for row in sieve.kept(read())))
+    whole = [reject for reject in sieve.rejects if reject.turn is None]
+    rows = sum(shard["samples"] for shard in shards)
+    inputs = rows + len(whole)
     if not shards:
         raise UserError(
             f"none of the {inputs} inputs could be used; of the first: {whole[0].message} ({whole[0].id})"
@@ -108,19 +81,49 @@ def write_manifest(
             if kind == "dialogues"
             else "Check the sources",
         )
-    write_rejects(directory, rejects)
+    write_rejects(directory, sieve.rejects)
     _write_root(directory, root)
-    rows = sum(shard["samples"] for shard in shards)
     card = Card(
         kind,
         config,
         shards=shards,
         totals={"inputs": inputs, "samples": rows, "rejects": len(whole), **(totals or {})},
-        rejects=count_by_reason(rejects),
-        licences=sorted(licences),
+        rejects=count_by_reason(sieve.rejects),
+        licences=sorted(sieve.licences),
     )
     write_card(directory, card)
     return card
+
+
+class _Sieve:
+    """Lets rows with an id of their own through, and keeps the rejects: those that were read, and the other rows."""
+
+    def __init__(self) -> None:
+        self.rejects: list[Reject] = []
+        self.licences: set[str] = set()
+        self._seen: set[bytes] = set()
+
+    def kept(self, rows: Iterable[Row | Reject]) -> Iterator[Row]:
+        for row in rows:
+            if isinstance(row, Reject):
+                self.rejects.append(row)
+                continue
+            try:
+                self._check(row.id)
+            except Unusable as error:
+                label = row.id if row.id.isprintable() else row.id.encode("unicode_escape").decode()
+                self.rejects.append(error.reject(label, "manifest"))
+                continue
+            self.licences.add(row.licence)
+            yield row
+
+    def _check(self, id: str) -> None:
+        if not id or not id.isprintable():
+            raise Unusable("bad_id", "the id is empty or has characters that cannot be printed")
+        digest = hashlib.blake2b(id.encode(), digest_size=12).digest()
+        if digest in self._seen:
+            raise Unusable("duplicate_id", "the id came before; the first one is kept")
+        self._seen.add(digest)
 
 
 def _write_root(directory: Path, root: Path | None) -> None:
