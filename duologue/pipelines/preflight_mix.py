@@ -57,16 +57,7 @@ def before_mix(settings: MixSettings, out: Path | None, workers: int, readers: i
     kinds = {census.kind for census in censuses}
     if "dialogues" in kinds or ("units" in kinds and not settings.synchronous):
         used.add("characters_per_s")
-    if settings.synchronous:
-        used.add("tags_per_chunk")
-        tokens = seconds * tokens_per_s(settings.chunk_ms)
-    else:
-        per_character = 1.0
-        if settings.vocabulary != BYTES:
-            used.add("tokens_per_character")
-            per_character = ASSUMED["tokens_per_character"]
-        share = _mean_share(settings)
-        tokens = share * seconds * ASSUMED["units_per_s"] + (1 - share) * characters * per_character
+    tokens = _tokens(settings, seconds, characters, used)
     filled = settings.sequence_length * (1 - ASSUMED["padding_share"])
     sequences = math.ceil(tokens / filled)
     pieces = visits + sequences
@@ -97,6 +88,19 @@ def before_mix(settings: MixSettings, out: Path | None, workers: int, readers: i
     ]
     about["assumed"] = assumed(used)
     return about
+
+
+def _tokens(settings: MixSettings, seconds: float, characters: float, used: set[str]) -> float:
+    """Return how many tokens the mix has of so much speech and its text."""
+    if settings.synchronous:
+        used.add("tags_per_chunk")
+        return seconds * tokens_per_s(settings.chunk_ms)
+    per_character = 1.0
+    if settings.vocabulary != BYTES:
+        used.add("tokens_per_character")
+        per_character = ASSUMED["tokens_per_character"]
+    share = _mean_share(settings)
+    return share * seconds * ASSUMED["units_per_s"] + (1 - share) * characters * per_character
 
 
 def _mean_share(settings: MixSettings) -> float:
