@@ -86,24 +86,9 @@ def write_recordings(
                 yield call
                 continue
             try:
-                split = _split(call, plan)
+                yield from _recording(call, plan, source, licence, raw_rate)
             except Unusable as error:
                 yield error.reject(call.id, "manifest")
-                continue
-            turns, rejects = _turns(call)
-            speakers = call.speakers or (f"{call.id}:0", f"{call.id}:1")
-            yield Recording(
-                call.id,
-                source,
-                split,
-                call.licence or licence,
-                call.duration_s,
-                call.audio,
-                speakers,
-                turns,
-                raw_rate=raw_rate,
-            )
-            yield from rejects
 
     return write_manifest(out, "recordings", config, read, root=found.root, totals=totals)
 
@@ -154,6 +139,25 @@ def _find(sources: Sequence[str], transcripts: str | None) -> _Found:
         common(folders),
         None if directory is None else directory.resolve(),
     )
+
+
+def _recording(
+    call: Call, plan: SplitPlan, source: str, licence: str, raw_rate: int | None
+) -> Iterator[Recording | Reject]:
+    split = _split(call, plan)
+    turns, rejects = _turns(call)
+    yield Recording(
+        call.id,
+        source,
+        split,
+        call.licence or licence,
+        call.duration_s,
+        call.audio,
+        call.speakers or (f"{call.id}:0", f"{call.id}:1"),
+        turns,
+        raw_rate=raw_rate,
+    )
+    yield from rejects
 
 
 def _split(call: Call, plan: SplitPlan) -> str:
