@@ -58,6 +58,25 @@ def vits_config(about: dict[str, Any], path: Path) -> tuple[VitsConfig, bool]:
     config = VitsConfig()
     with foreign(path):
         config.from_dict(about)
+    _check(config, path)
+    args = config.model_args
+    config.speakers = args.speakers = _speakers(config, path)
+    config.use_speaker_embedding = args.use_speaker_embedding = True
+    for name in ("speakers_file", "d_vector_file", "language_ids_file"):
+        setattr(args, name, None)
+    args.speaker_encoder_model_path = args.speaker_encoder_config_path = ""
+    args.use_speaker_encoder_as_loss = args.init_discriminator = False
+    phonemes, config.use_phonemes = bool(config.use_phonemes), False
+    if phonemes:
+        # Without a class coqui takes this one for phonemes, and another for letters.
+        config.characters.characters_class = (
+            config.characters.characters_class or "TTS.tts.utils.text.characters.IPAPhonemes"
+        )
+    return config, phonemes
+
+
+def _check(config: VitsConfig, path: Path) -> None:
+    """Refuse a model that cannot be used here."""
     args = config.model_args
     for name, what in (
         ("use_d_vector_file", "its speakers are vectors of another model"),
@@ -82,29 +101,18 @@ def vits_config(about: dict[str, Any], path: Path) -> tuple[VitsConfig, bool]:
     cleaner = config.text_cleaner
     if cleaner is not None and not (cleaner.endswith("_cleaners") and hasattr(cleaners, cleaner)):
         raise UserError(f"coqui has no text cleaner called {cleaner!r}", where=path, hint="Update coqui-tts")
-    config.speakers = args.speakers = _speakers(config, path)
-    config.use_speaker_embedding = args.use_speaker_embedding = True
-    for name in ("speakers_file", "d_vector_file", "language_ids_file"):
-        setattr(args, name, None)
-    args.speaker_encoder_model_path = args.speaker_encoder_config_path = ""
-    args.use_speaker_encoder_as_loss = args.init_discriminator = False
-    phonemes, config.use_phonemes = bool(config.use_phonemes), False
-    if phonemes:
-        if config.phonemizer not in (None, "espeak"):
-            raise UserError(
-                f"this model reads phonemes of {config.phonemizer}, and only those of espeak are known here",
-                where=path,
-                hint="Choose another model",
-            )
-        if config.characters is None:
-            raise UserError(
-                "the configuration does not say which symbols the model reads",
-                where=path,
-                hint="Copy or download it again",
-            )
-        # Without a class coqui takes this one for phonemes, and another for letters.
-        config.characters.characters_class = characters or "TTS.tts.utils.text.characters.IPAPhonemes"
-    return config, phonemes
+    if config.use_phonemes and config.phonemizer not in (None, "espeak"):
+        raise UserError(
+            f"this model reads phonemes of {config.phonemizer}, and only those of espeak are known here",
+            where=path,
+            hint="Choose another model",
+        )
+    if config.use_phonemes and config.characters is None:
+        raise UserError(
+            "the configuration does not say which symbols the model reads",
+            where=path,
+            hint="Copy or download it again",
+        )
 
 
 def load_vits(config: VitsConfig, checkpoint: Path) -> Vits:
