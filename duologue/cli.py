@@ -107,8 +107,8 @@ def tokenize(
     Example: duologue tokenize manifests/calls --out units/calls --workers 8
     """
     from duologue.pipelines.measures import Measures
+    from duologue.pipelines.partitions import RunOptions
     from duologue.pipelines.tokenize import tokenize as run
-    from duologue.pipelines.units import RunOptions
     from duologue.tokenize.thresholds import Thresholds
 
     measures = Measures(metrics, out)

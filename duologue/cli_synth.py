@@ -83,8 +83,8 @@ def synthesize(
     """
     from duologue.pipelines.estimate import estimate as estimated
     from duologue.pipelines.measures import Measures
+    from duologue.pipelines.partitions import RunOptions
     from duologue.pipelines.synthesize import synthesize as run
-    from duologue.pipelines.units import RunOptions
 
     settings = settings_of(context.params)
     if estimate:

@@ -32,9 +32,9 @@ def _manifests(out: Path) -> None:
 
 
 def _units(out: Path, workers: int) -> None:
+    from duologue.pipelines.partitions import RunOptions
     from duologue.pipelines.synthesize import Settings, synthesize
     from duologue.pipelines.tokenize import tokenize
-    from duologue.pipelines.units import RunOptions
 
     for part in bundled.DIALOGUES:
         synthesize(

@@ -35,7 +35,7 @@ from duologue.pipelines.measures import Measures
 from duologue.pipelines.mix_index import STATION, UnitShard, WriteIndex, vocabulary_of, write_as_tokens
 from duologue.pipelines.mix_plan import INDEX, PLAN, Plan, pieces_between, plan
 from duologue.pipelines.mix_settings import MixSettings, check
-from duologue.pipelines.partitions import prepare, run
+from duologue.pipelines.partitions import RunOptions, prepare, run
 from duologue.pipelines.sidecars import Partition, partitions
 from duologue.progress import Watch, watched
 
@@ -281,10 +281,8 @@ def mix(
         card,
         partitions(planned.sequences, settings.sequences_per_shard),
         out,
-        workers=workers,
-        flags=flags,
+        RunOptions(workers, flags, measures=measures),
         rejects=planned.rejects,
         totals=_totals(planned, settings),
         scratch=[INDEX],
-        measures=measures,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,26 @@ from duologue.pipelines.sidecars import Partition, Sidecar, file_name, find_comm
 from duologue.progress import Watch, watched
 
 _SECONDS_FOR_ORPHANS = 60
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run goes; nothing that is made depends on it.
+
+    Attributes:
+        workers: processes on this machine.
+        flags: Beam's own.
+        max_rejects: share of the inputs that may be rejected.
+        measures: where what Beam's metrics say is kept.
+    """
+
+    workers: int = 1
+    flags: Sequence[str] = ()
+    max_rejects: float = 1.0
+    measures: Measures | None = None
+
+
+ALONE = RunOptions()
 
 
 def _judge_rejects(sidecars: Collection[Sidecar], inputs: int, most: float, directory: Path, stem: str) -> None:
@@ -71,14 +91,11 @@ def run(
     card: Card,
     todo: Sequence[Partition],
     directory: Path,
+    options: RunOptions,
     *,
-    workers: int = 1,
-    flags: Sequence[str] = (),
-    max_rejects: float = 1.0,
     rejects: Sequence[Reject] = (),
     totals: Mapping[str, Any] | None = None,
     scratch: Sequence[str] = (),
-    measures: Measures | None = None,
 ) -> Card:
     """Make an artefact of partitions, going on from where an earlier run of the same settings stopped.
 
@@ -87,13 +104,10 @@ def run(
         card: kind, config and identities of the artefact; shards and totals are filled in here.
         todo: all partitions.
         directory: the `--out`; made ready by `prepare`.
-        workers: processes on this machine.
-        flags: Beam's own flags, for other engines.
-        max_rejects: share of the inputs that may be rejected.
+        options: how the run goes.
         rejects: inputs that were rejected before there were partitions.
         totals: what the card's totals say besides, or instead.
         scratch: directories inside it to delete before it is declared finished.
-        measures: where what Beam's metrics say is kept.
 
     Raises:
         UserError: a shard could not be written, too many inputs were rejected, a worker died, or somebody else does
@@ -108,7 +122,7 @@ def run(
         whole = {sidecar.partition.index: sidecar for sidecar in found if sidecar is not None}
         # Of two runs that began at the same moment, neither has found the other's work as it began.
         refuse_others(whole.values(), card.fingerprint, directory)
-        _judge_rejects(whole.values(), inputs, max_rejects, directory, stem)
+        _judge_rejects(whole.values(), inputs, options.max_rejects, directory, stem)
         return whole
 
     sidecars = committed()
@@ -119,15 +133,15 @@ def run(
     with locked(directory, fcntl.LOCK_SH), watched(watch, counted):
         # Workers elsewhere have another working directory.
         commit = Committer(
-            station, directory.resolve(), card.fingerprint, inputs, max_rejects * inputs, rejected_before=rejected
+            station, directory.resolve(), card.fingerprint, inputs, options.max_rejects * inputs, rejected
         )
         try:
-            measured = for_each(commit, missing, workers=workers, flags=flags)
+            measured = for_each(commit, missing, workers=options.workers, flags=options.flags)
         except UserError:
             # Where too much was rejected, that is what there is to say.
             committed()
             raise
-    (measures or Measures()).add(station.name, measured)
+    (options.measures or Measures()).add(station.name, measured)
     sidecars = committed()
     lost = [partition.index for partition in todo if partition.index not in sidecars]
     if lost:

@@ -17,8 +17,9 @@ from duologue.formats.units import Sentence, Turn, UnitSample, Word
 from duologue.manifests.manifest import Manifest
 from duologue.manifests.schema import Dialogue
 from duologue.pipelines.commit import Output
+from duologue.pipelines.partitions import ALONE, RunOptions
 from duologue.pipelines.sidecars import Partition
-from duologue.pipelines.units import ALONE, RunOptions, encoded, make_units, resolved, tokenizer_of, unit_output
+from duologue.pipelines.units import encoded, make_units, resolved, tokenizer_of, unit_output
 from duologue.progress import say
 from duologue.synth.backchannels import insert_backchannels
 from duologue.synth.dialogue import RULES, Spoken, speak

@@ -17,9 +17,10 @@ from duologue.manifests.manifest import Manifest
 from duologue.manifests.schema import Recording
 from duologue.pipelines.commit import Output
 from duologue.pipelines.feeding import ahead, threads
+from duologue.pipelines.partitions import ALONE, RunOptions
 from duologue.pipelines.sidecars import Partition
 from duologue.pipelines.takes import Take
-from duologue.pipelines.units import ALONE, RunOptions, encoded, make_units, resolved, tokenizer_of, unit_output
+from duologue.pipelines.units import encoded, make_units, resolved, tokenizer_of, unit_output
 from duologue.tokenize import activity
 from duologue.tokenize.thresholds import DEFAULTS, Thresholds, refusal
 from duologue.tokenize.tokenizer import Tokenizer, read_about

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +17,7 @@ from duologue.formats.shards import key_of
 from duologue.formats.units import UnitSample
 from duologue.manifests.manifest import Manifest
 from duologue.pipelines.commit import Output, Station
-from duologue.pipelines.measures import Measures
-from duologue.pipelines.partitions import prepare, run
+from duologue.pipelines.partitions import RunOptions, prepare, run
 from duologue.pipelines.sidecars import partitions
 from duologue.tokenize.tokenizer import Tokenizer, directory_of, load_tokenizer
 
@@ -70,26 +68,6 @@ def unit_output(sample: UnitSample, flac: bytes | None) -> Output:
     return Output(key_of(sample.id), members, amounts, [sample.licence])
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run goes; nothing that is made depends on it.
-
-    Attributes:
-        workers: processes on this machine.
-        flags: Beam's own.
-        max_rejects: share of the rows that may be rejected.
-        measures: where what Beam's metrics say is kept.
-    """
-
-    workers: int = 1
-    flags: Sequence[str] = ()
-    max_rejects: float = 1.0
-    measures: Measures | None = None
-
-
-ALONE = RunOptions()
-
-
 def make_units(
     station: Station,
     manifest: Manifest,
@@ -133,14 +111,4 @@ def make_units(
     finished = prepare(out, card, station.stems)
     if finished is not None:
         return finished
-    todo = partitions(len(manifest), rows_per_shard)
-    return run(
-        station,
-        card,
-        todo,
-        out,
-        workers=options.workers,
-        flags=options.flags,
-        max_rejects=options.max_rejects,
-        measures=options.measures,
-    )
+    return run(station, card, partitions(len(manifest), rows_per_shard), out, options)

@@ -23,9 +23,9 @@ from threadpoolctl import threadpool_info
 from duologue.errors import UserError
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.flags import check_flags
+from duologue.pipelines.partitions import RunOptions
 from duologue.pipelines.refusals import refusal_of
 from duologue.pipelines.tokenize import tokenize
-from duologue.pipelines.units import RunOptions
 from tests.pipelines.comparing import contents
 
 DATAFLOW = ["--runner=DataflowRunner", "--project=a-project", "--region=r1", "--temp_location=gs://bucket/tmp"]

@@ -9,8 +9,8 @@ import pytest
 
 from duologue.errors import UserError
 from duologue.pipelines.measures import Measures, counts
+from duologue.pipelines.partitions import RunOptions
 from duologue.pipelines.tokenize import tokenize
-from duologue.pipelines.units import RunOptions
 
 
 def measured(recordings: Path, out: Path, path: Path) -> list[dict]:

@@ -160,9 +160,9 @@ def test_of_two_runs_of_other_settings_that_began_together_neither_takes_the_oth
     for card in (CARD, other):
         module.prepare(tmp_path, card, Toy.stems)
     with pytest.raises(UserError, match="cannot be had"):
-        module.run(Toy(fails_at=20), CARD, partitions(INPUTS, SIZE), tmp_path)
+        module.run(Toy(fails_at=20), CARD, partitions(INPUTS, SIZE), tmp_path, module.ALONE)
     with pytest.raises(UserError, match="other inputs or settings"):
-        module.run(Toy(), other, partitions(INPUTS, SIZE), tmp_path)
+        module.run(Toy(), other, partitions(INPUTS, SIZE), tmp_path, module.ALONE)
     # Nor where the other's came while it was at work.
     with pytest.raises(UserError, match="other inputs or settings"):
         next(Committer(Toy(), tmp_path, other.fingerprint, INPUTS, INPUTS, 0)(partitions(INPUTS, SIZE)[0]))

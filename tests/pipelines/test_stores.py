@@ -23,11 +23,11 @@ from duologue.manifests.manifest import Manifest
 from duologue.manifests.stereo import write_recordings
 from duologue.pipelines.mix import mix
 from duologue.pipelines.mix_settings import MixSettings, UnitSource
+from duologue.pipelines.partitions import RunOptions
 from duologue.pipelines.repair import repair
 from duologue.pipelines.status import status
 from duologue.pipelines.synthesize import synthesize
 from duologue.pipelines.tokenize import tokenize
-from duologue.pipelines.units import RunOptions
 from duologue.pipelines.verify import verify
 from tests.pipelines.conftest import TALK, write_sound
 from tests.pipelines.toy import Toy, make

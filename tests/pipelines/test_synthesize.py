@@ -25,9 +25,10 @@ from duologue.manifests.schema import Dialogue, DialogueTurn
 from duologue.manifests.stereo import write_recordings
 from duologue.pipelines.mix import mix
 from duologue.pipelines.mix_settings import MixSettings, UnitSource
+from duologue.pipelines.partitions import RunOptions
 from duologue.pipelines.synthesize import Settings, spoken_audio, spoken_dialogues, synthesize
 from duologue.pipelines.tokenize import tokenize
-from duologue.pipelines.units import RunOptions, encoded
+from duologue.pipelines.units import encoded
 from duologue.pipelines.verify import verify
 from duologue.synth.dialogue import Spoken
 from duologue.synth.engine import Speech, Utterance

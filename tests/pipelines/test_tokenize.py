@@ -16,8 +16,8 @@ from duologue.manifests.stereo import write_recordings
 from duologue.pipelines import tokenize as module
 from duologue.pipelines.export_lhotse import export_lhotse
 from duologue.pipelines.fit import fit_tokenizer
+from duologue.pipelines.partitions import RunOptions
 from duologue.pipelines.tokenize import tokenize
-from duologue.pipelines.units import RunOptions
 from duologue.tokenize.tokenizer import load_tokenizer
 from tests.pipelines.comparing import contents, samples
 from tests.pipelines.conftest import write_sound

@@ -14,7 +14,7 @@ from duologue.formats.card import Card
 from duologue.formats.places import place
 from duologue.formats.rejects import Reject
 from duologue.pipelines.commit import Output
-from duologue.pipelines.partitions import prepare, run
+from duologue.pipelines.partitions import RunOptions, prepare, run
 from duologue.pipelines.sidecars import Partition, partitions
 
 INPUTS = 30
@@ -72,7 +72,8 @@ def make(directory: Path, station: Toy, *, workers: int = 1, card: Card = CARD, 
     finished = prepare(directory, card, station.stems)
     if finished is not None:
         return finished
-    return run(station, card, partitions(INPUTS, SIZE), directory, workers=workers, max_rejects=max_rejects)
+    options = RunOptions(workers, max_rejects=max_rejects)
+    return run(station, card, partitions(INPUTS, SIZE), directory, options)
 
 
 if __name__ == "__main__":
