@@ -122,9 +122,3 @@ def test_damaged_shorten_is_unusable_with_a_reason(tmp_path, damage):
         read(path)
     assert caught.value.reason == "undecodable"
     assert "call.sph" in caught.value.message
-
-
-def test_a_stream_that_is_none_is_unusable():
-    with pytest.raises(Unusable) as caught:
-        read(SPHERE / "shorten_gate.sph")
-    assert caught.value.reason == "undecodable"
