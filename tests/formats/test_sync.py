@@ -133,6 +133,14 @@ def test_encoding_many_equals_encoding_each(many, f):
     assert all(stream.dtype == np.int32 for stream in streams)
 
 
+def test_encoding_hours_at_once_loses_no_dialogue_and_joins_none():
+    # Together they have more frames than are encoded in one pass, and so has one of them alone.
+    draw = np.random.default_rng(0)
+    many = [draw.integers(0, 3, (2, frames)) for frames in (4_000, 5_999, 1, 0, 12_000, 7)]
+    streams = encode_many(many, 4)
+    assert [stream.tolist() for stream in streams] == [encode(units, 4).tolist() for units in many]
+
+
 @given(dialogues(), chunks_of)
 def test_chunk_lengths_are_the_distances_of_the_clock(units, f):
     stream = encode(units, f)
