@@ -65,6 +65,14 @@ def test_sequences_are_read_by_position(directory):
     assert [int(read.tokens[0]) for read in sequences] == list(range(6))
 
 
+def test_sequences_that_follow_each_other_are_read_across_shards(directory):
+    sequences = SequenceSet(directory)
+    for first in range(7):
+        for stop in range(first, 7):
+            rows = list(sequences.rows(range(first, stop)))
+            assert [int(read.tokens[0]) for read in rows] == list(range(first, stop))
+
+
 def test_threads_read_one_set_at_once(directory):
     sequences = SequenceSet(directory)
     order = [0, 3, 4, 1, 5, 2] * 50

@@ -198,6 +198,21 @@ def test_one_flipped_bit_anywhere_is_noticed_by_the_checksum(tmp_path_factory, d
         list(read_shard(path, info.sha256))
 
 
+@given(st.data())
+def test_one_flipped_bit_in_a_header_is_noticed_without_the_checksum_or_changes_nothing(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("shards") / "a.tar"
+    write(path, SAMPLES)
+    with tarfile.open(path) as tar:
+        headers = [member.offset for member in tar]
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.sampled_from(headers)) + data.draw(st.integers(0, 511))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    try:
+        assert contents(path) == SAMPLES
+    except UserError as error:
+        assert "damaged" in str(error)
+
+
 @given(st.binary(min_size=1, max_size=2000))
 def test_bytes_that_are_no_shard_are_refused_or_empty(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("shards") / "a.tar"
