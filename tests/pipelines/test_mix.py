@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -16,6 +17,8 @@ import pytest
 from duologue.errors import UserError
 from duologue.formats import sync
 from duologue.formats.card import read_card, write_card
+from duologue.formats.curriculum import curriculum
+from duologue.formats.interleave import interleave, spoken_sentences
 from duologue.formats.rejects import read_rejects
 from duologue.formats.sequences import PackedSequence, SequenceSet
 from duologue.formats.units import UnitSample
@@ -102,6 +105,43 @@ def test_weights_say_how_often_a_dialogue_comes(units: Path, tmp_path: Path) -> 
     half = plan_mix(of(SYNC, UnitSource(units, 0.5), epochs=40))
     expected = 0.5 * 40 * (DIALOGUES - 1)
     assert abs(half["visits"] - expected) < 4 * np.sqrt(expected * 0.5)
+
+
+def digest(*parts: object, size: int = 8) -> int:
+    """The hash of section 9 of docs/format.md."""
+    text = "\x1f".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=size).digest(), "big")
+
+
+def chance(*parts: object) -> float:
+    return (digest(*parts) >> 11) / 2**53
+
+
+def test_every_choice_of_a_visit_is_the_hash_that_the_format_names(talks: list[UnitSample], tmp_path: Path) -> None:
+    # A run that goes on in another version has to find the choices that it began with.
+    unit_set(tmp_path / "units", talks, audio=False, per_shard=7)
+    # One sequence holds it all, so that no dialogue is cut.
+    settings = of(TEXT, UnitSource(tmp_path / "units", 1.5), seed=7, sequence_length=2**16)
+    sequences = made(settings, tmp_path / "out")
+    found = [
+        (d.progress, d.id, d.asked, sequence.tokens[d.offset : d.offset + d.length].tolist())
+        for sequence in sequences
+        for d in sequence.documents
+    ]
+    expected = []
+    vocabulary = SequenceSet(tmp_path / "out").vocabulary
+    for talk in talks:
+        about = (talk.source, talk.id)
+        for epoch in range(3 if talk.split == "train" and talk.sentences else 0):
+            for copy in range(1 + (chance("weight", epoch, 7, *about) < 0.5)):
+                progress = (epoch + chance("order", epoch, copy, 7, *about)) / 3
+                share = np.array([chance(7, "share", epoch, copy, *about)])
+                (asked,) = curriculum("paper").draw(np.array([progress]), share)
+                draw = np.random.Generator(np.random.PCG64(digest(7, "speech", epoch, copy, *about, size=16)))
+                speech = spoken_sentences(talk.sentences, asked, "sentence", draw)
+                tokens = interleave(talk, speech, vocabulary).tokens.tolist()
+                expected.append((round(progress, 9), talk.id, round(asked, 9), tokens))
+    assert found == sorted(expected)
 
 
 def test_stage_one_obtains_the_shares_it_asks_for(talks: list[UnitSample], units: Path, tmp_path: Path) -> None:
