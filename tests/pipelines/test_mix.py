@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from duologue.formats.rejects import read_rejects
 from duologue.formats.sequences import PackedSequence, SequenceSet
 from duologue.formats.units import UnitSample
 from duologue.formats.vocabulary import Vocabulary
+from duologue.pipelines.measures import Measures
 from duologue.pipelines.mix import mix, plan_mix
 from duologue.pipelines.mix_settings import MixSettings, UnitSource
 from tests.evaluate.making import IDENTITY, dialogue, unit_set
@@ -71,7 +73,9 @@ def whole(sequences: list[PackedSequence]) -> dict[tuple[str, float], np.ndarray
 
 
 def test_every_dialogue_stands_whole_in_every_epoch(talks: list[UnitSample], units: Path, tmp_path: Path) -> None:
-    visits = whole(made(of(SYNC, UnitSource(units, 1.0)), tmp_path / "out"))
+    sequences = made(of(SYNC, UnitSource(units, 1.0)), tmp_path / "out")
+    visits = whole(sequences)
+    assert {(d.asked, d.share) for sequence in sequences for d in sequence.documents} == {(None, 1.0)}
     vocabulary = SequenceSet(tmp_path / "out").vocabulary
     assert Counter(name for name, _ in visits) == {talk.id: 2 for talk in talks if talk.split == "train"}
     by_name = {talk.id: talk for talk in talks}
@@ -157,7 +161,11 @@ def test_stage_one_obtains_the_shares_it_asks_for(talks: list[UnitSample], units
 
 
 def test_stage_one_rejects_what_has_no_sentences(units: Path, tmp_path: Path) -> None:
-    made(of(TEXT, UnitSource(units, 1.0)), tmp_path / "out")
+    measures = Measures(tmp_path / "metrics.json", tmp_path / "out")
+    mix(of(TEXT, UnitSource(units, 1.0)), tmp_path / "out", measures=measures)
+    lengths, _ = json.loads((tmp_path / "metrics.json").read_bytes())["pipelines"]
+    counted = [lengths[name] for name in ("name", "inputs", "outputs", "rejects")]
+    assert counted == ["mix: lengths", DIALOGUES - 1, DIALOGUES - 2, 1]
     assert [(r.id, r.reason) for r in read_rejects(tmp_path / "out")] == [("talk 5", "no_sentences")]
     totals = read_card(tmp_path / "out").totals
     assert (totals["inputs"], totals["rejects"], totals["other_splits"]) == (DIALOGUES - 1, 1, 1)
@@ -236,6 +244,23 @@ def test_the_plan_says_what_the_mix_makes_and_writes_nothing(
     assert plan["sequences"] == card.totals["samples"]
     assert plan["shards"] == len(card.shards)
     assert all(plan[name] == card.totals[name] for name in ("tokens", "documents", "padding", "visits", "inputs"))
+    sequences = list(SequenceSet(tmp_path / "out"))
+    documents = [document for sequence in sequences for document in sequence.documents]
+    tokens = sum(document.length for document in documents)
+    rejects = len(read_rejects(tmp_path / "out"))
+    padding = 256 * len(sequences) - tokens
+    assert card.totals == {
+        "inputs": DIALOGUES - 1,
+        "samples": len(sequences),
+        "rejects": rejects,
+        "unvisited": 0,
+        "other_splits": 1,
+        "visits": settings.epochs * (DIALOGUES - 1 - rejects),
+        "documents": len(documents),
+        "tokens": tokens,
+        "padding": padding,
+        "padding_share": round(padding / (256 * len(sequences)), 6),
+    }
     if settings.stage == 1:
         rows = plan["speech_by_progress"]
         assert sum(row["samples"] for row in rows) == plan["visits"]
@@ -333,6 +358,7 @@ def test_units_of_two_tokenizers_are_refused_with_both_named(
         ({"chunk_ms": 150}, "whole number of frames"),
         ({"split": "dev"}, "--split"),
         ({"split": "test"}, "nothing to mix"),
+        ({"chunk_ms": 8000, "sequence_length": 64}, r"64 tokens cannot hold one chunk \(--sequence-length\)"),
         ({"stage": 1, "curriculum": "steep"}, "no curriculum 'steep'"),
         ({"stage": 1, "level": "word"}, "--level"),
         ({"vocabulary": "no/such/directory/here"}, "no tokenizer could be loaded"),
