@@ -21,7 +21,7 @@ F = 4
 
 
 def write_valid(directory: Path, **settings: Any) -> Path:
-    """Write a toy set as the mix would: of the valid split, with sources, and with a clock but in stage 1."""
+    """Write a toy set as the mix would: of the valid split, with sources in turn, and with a clock but in stage 1."""
     write_set(directory, **settings)
     card = read_card(directory)
     sequences = list(SequenceSet(directory))
@@ -30,7 +30,9 @@ def write_valid(directory: Path, **settings: Any) -> Path:
     with ShardWriter(directory / "valid-00000.tar") as writer:
         for number, sequence in enumerate(sequences):
             names = ("calls", "tasks")
-            documents = tuple(d._replace(source=names[place % 2]) for place, d in enumerate(sequence.documents))
+            documents = tuple(
+                d._replace(source=names[(number + place) % 2]) for place, d in enumerate(sequence.documents)
+            )
             writer.add(f"{number:09d}", replace(sequence, documents=documents).members())
     assert writer.info is not None
     shards = [asdict(writer.info)]
