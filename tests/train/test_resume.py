@@ -1,5 +1,7 @@
+import os
 import shutil
 import signal
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,41 @@ def test_lines_behind_the_last_checkpoint_are_written_once(
         file.write(b'{"step": 21, "los')
     train(recipe(), stage2_set, killed_run)
     assert _exact(killed_run) == _exact(stage2_run)
+
+
+def test_a_checkpoint_has_its_name_only_when_it_and_the_lines_before_it_are_on_the_disk(
+    stage2_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, fsync, rename = tmp_path / "run", os.fsync, os.rename
+    # What the disk was told to keep, by inode: the names in a directory, the size of a file.
+    kept: dict[int, set[str] | int] = {}
+    named, lost = [], []
+
+    def syncing(descriptor: int) -> None:
+        fsync(descriptor)
+        about = os.fstat(descriptor)
+        kept[about.st_ino] = set(os.listdir(descriptor)) if stat.S_ISDIR(about.st_mode) else about.st_size
+
+    def renaming(source: Path, target: Path) -> None:
+        if Path(target).parent == run and Path(target).name.startswith("checkpoint-"):
+            files = {path.name: path.stat() for path in Path(source).iterdir()}
+            lost.extend(name for name, about in files.items() if kept.get(about.st_ino) != about.st_size)
+            if kept.get(Path(source).stat().st_ino) != set(files):
+                lost.append("names in the checkpoint")
+            lines = (run / "metrics.jsonl").read_bytes()[: kept.get((run / "metrics.jsonl").stat().st_ino, 0)]
+            if lines.count(b"\n") < int(Path(target).name[-6:]):
+                lost.append("lines")
+            named.append(Path(target).name)
+        elif Path(source).name.startswith("checkpoint-") and named[-1] not in kept[run.stat().st_ino]:
+            lost.append("the name of the checkpoint before which an older one goes")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "rename", renaming)
+    train(recipe(), stage2_set, run)
+    assert lost == []
+    assert named == [f"checkpoint-{step:06d}" for step in (4, 8, 12, 16, 20)]
+    assert {*named[-2:]} <= kept[run.stat().st_ino]
 
 
 def test_a_run_goes_on_behind_lines_that_a_power_cut_spoilt(
