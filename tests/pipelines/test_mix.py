@@ -128,7 +128,7 @@ def test_every_choice_of_a_visit_is_the_hash_that_the_format_names(talks: list[U
     settings = of(TEXT, UnitSource(tmp_path / "units", 1.5), seed=7, sequence_length=2**16)
     sequences = made(settings, tmp_path / "out")
     found = [
-        (d.progress, d.id, d.asked, sequence.tokens[d.offset : d.offset + d.length].tolist())
+        (d.progress, d.id, d.asked, d.share, sequence.tokens[d.offset : d.offset + d.length].tolist())
         for sequence in sequences
         for d in sequence.documents
     ]
@@ -144,7 +144,7 @@ def test_every_choice_of_a_visit_is_the_hash_that_the_format_names(talks: list[U
                 draw = np.random.Generator(np.random.PCG64(digest(7, "speech", epoch, copy, *about, size=16)))
                 speech = spoken_sentences(talk.sentences, asked, "sentence", draw)
                 tokens = interleave(talk, speech, vocabulary).tokens.tolist()
-                expected.append((round(progress, 9), talk.id, round(asked, 9), tokens))
+                expected.append((round(progress, 9), talk.id, round(asked, 9), round(speech.mean(), 9), tokens))
     assert found == sorted(expected)
 
 
@@ -183,6 +183,14 @@ def test_two_workers_make_the_same_bytes_as_one(units: Path, tmp_path: Path) -> 
     mix(settings, tmp_path / "one")
     mix(settings, tmp_path / "two", workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_a_finished_mix_is_not_made_again(units: Path, tmp_path: Path) -> None:
+    settings, out = of(SYNC, UnitSource(units, 1.0)), tmp_path / "out"
+    card = mix(settings, out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert mix(settings, out) == card
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
 def test_a_mix_does_without_torch(units: Path, tmp_path: Path) -> None:
@@ -263,8 +271,12 @@ def test_the_plan_says_what_the_mix_makes_and_writes_nothing(
     }
     if settings.stage == 1:
         rows = plan["speech_by_progress"]
-        assert sum(row["samples"] for row in rows) == plan["visits"]
-        assert rows[0]["asked"] < rows[-1]["asked"]
+        assert [(row["from"], row["to"]) for row in rows] == [(n / 10, (n + 1) / 10) for n in range(10)]
+        visits = {(d.id, d.progress): (d.asked, d.share) for d in documents}
+        for row in rows:
+            inside = [pair for (_, progress), pair in visits.items() if row["from"] <= progress < row["to"]]
+            assert row["samples"] == len(inside) > 0
+            assert [row["asked"], row["obtained"]] == pytest.approx(np.mean(inside, axis=0), abs=1e-4)
 
 
 def test_numbers_that_damage_has_changed_are_not_mixed(talks: list[UnitSample], tmp_path: Path) -> None:
