@@ -61,7 +61,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     broken = np.full((800, 2), 0.1, np.float32)
     broken[5, 1] = np.nan
     soundfile.write(root / "nan.wav", broken, 8_000, subtype="FLOAT")
-    turns = (Turn(0, 0.1, 0.5, "hello"), Turn(1, 0.61, 9.0, "good day"), Turn(0, 0.9, 0.95, " "))
+    turns = (Turn(0, 0.1, 0.5, "hello"), Turn(1, 0.63, 9.0, "good day"), Turn(0, 0.9, 0.95, " "))
 
     def rows() -> list[Recording]:
         made = []

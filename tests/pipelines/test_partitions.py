@@ -67,6 +67,11 @@ def test_every_input_is_in_a_shard_or_in_the_rejects(tmp_path: Path) -> None:
     assert card.totals["inputs"] == INPUTS == card.totals["samples"] + card.totals["rejects"]
     assert card.rejects == {"seventh": len(rejected)}
     assert card.totals["seconds"] == sum(number for number in range(INPUTS) if number % 7 != 6)
+    expected = {f"audio-{part.index:05d}.tar": None for part in partitions(INPUTS, SIZE)}
+    for part in partitions(INPUTS, SIZE):
+        made = sum(number for number in range(part.start, part.stop) if number % 7 != 6)
+        expected[f"units-{part.index:05d}.tar"] = made
+    assert {shard["name"]: shard.get("seconds") for shard in card.shards} == expected
     assert card.licences == ["CC0-1.0"]
 
 
@@ -270,8 +275,9 @@ def test_too_many_rejects_stop_the_run_and_allowing_them_completes_it(
     with pytest.raises(UserError, match=r"\d of 30 inputs were rejected \(\d seventh\)"):
         make(tmp_path, Toy(), max_rejects=0.05, workers=workers)
     assert not (tmp_path / CARD_NAME).exists()
-    # A rerun looks at what was rejected again: it may be mended.
-    assert all(not json.loads(path.read_bytes())["rejects"] for path in tmp_path.glob("units-*.json"))
+    # A rerun looks at what was rejected again, since it may be mended, and at nothing else.
+    kept = {path.name: json.loads(path.read_bytes())["rejects"] for path in tmp_path.glob("units-*.json")}
+    assert "units-00000.json" in kept and not any(kept.values())
     make(tmp_path, Toy(), max_rejects=0.2, workers=workers)
     assert contents(tmp_path) == unbroken
 

@@ -35,6 +35,7 @@ from duologue.synth.engine import Speech, Utterance
 from duologue.synth.engines import EngineChoice
 from duologue.synth.espeak import EspeakEngine
 from duologue.synth.shape import Shape
+from duologue.synth.voices import choose_voices
 from duologue.tokenize.tokenizer import load_tokenizer
 from tests.pipelines.comparing import contents, samples
 from tests.synth import tiny_vits
@@ -88,8 +89,12 @@ def test_sentences_stand_where_their_channel_sounds_and_nowhere_else(made: Path)
         assert not audio[~spoken[:, : audio.shape[1]]].any()
 
 
-def test_the_two_voices_of_a_dialogue_differ(made: Path) -> None:
-    assert all(first != second for first, second in (sample.speakers for sample in samples(made)))
+def test_the_two_voices_of_a_dialogue_differ_and_stand_by_their_channels(made: Path) -> None:
+    with EspeakEngine() as engine:
+        voices = engine.voices
+    for sample in samples(made):
+        assert sample.speakers == choose_voices(voices, KEPT.seed, sample.id)
+        assert sample.speakers[0] != sample.speakers[1]
 
 
 def test_another_seed_gives_other_speech(dialogues: Path, made: Path, tmp_path: Path) -> None:
