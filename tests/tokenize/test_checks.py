@@ -114,12 +114,15 @@ def test_offset_clipping_and_digital_silence_are_measured_where_they_are():
     audio[0] += np.float32(0.05)
     audio[1, RATE : 2 * RATE] = 1.0
     audio[1, 2 * RATE : 5 * RATE] = 0.0
-    one, other = checked(audio).channels
+    result = checked(audio)
+    one, other = result.channels
     assert one.dc == pytest.approx(0.05, abs=0.001)
     assert one.clipped == one.zeros == 0.0
     assert other.clipped == pytest.approx(1 / 12, abs=1e-6)
     assert 3 / 12 < other.zeros < 3.3 / 12
     assert other.longest_zeros_s == pytest.approx(3.0, abs=0.01)
+    assert result.summary()["clipped_seconds"] == pytest.approx([0.0, 1.0], abs=1e-4)
+    assert result.summary()["zero_seconds"] == pytest.approx([0.0, 12 * other.zeros], abs=1e-4)
 
 
 @pytest.mark.parametrize("leak_db", [-40.0, -20.0, -6.0])

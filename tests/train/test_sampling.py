@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from duologue.formats.sequences import SequenceSet
+from duologue.formats.sequences import PackedSequence, SequenceSet
 from duologue.formats.sync import S0, S1, encode
 from duologue.train.checkpoint import checkpoints, load_checkpoint_model
 from duologue.train.loop import train
@@ -32,6 +33,15 @@ def model(stage2_run: Path) -> nn.Module:
     return load_checkpoint_model(checkpoints(stage2_run)[-1])
 
 
+class GoingOn(SequenceSet):
+    """A set in which every sequence begins with the rest of a dialogue."""
+
+    def __getitem__(self, index: int) -> PackedSequence:
+        sequence = super().__getitem__(index)
+        first, *others = sequence.documents
+        return replace(sequence, documents=(first._replace(start=8), *others))
+
+
 def test_the_prompt_is_the_first_chunks_of_a_dialogue(calls: SequenceSet) -> None:
     prompt = first_prompt(calls, 4, chunks=2)
     assert prompt is not None and prompt.most == 2 * (2 + 2 * 4)
@@ -47,6 +57,10 @@ def test_a_dialogue_that_is_too_short_or_goes_on_from_elsewhere_gives_no_prompt(
     assert longer is not None and not np.array_equal(longer.tokens[:4], calls[0].tokens[:4])
     assert first_prompt(calls, 4, chunks=50) is None
     assert first_prompt(calls, 0, chunks=1) is None
+    second = calls[0].documents[1]
+    prompt = first_prompt(GoingOn(calls.directory), 4, chunks=2)
+    assert prompt is not None
+    assert np.array_equal(prompt.tokens, calls[0].tokens[second.offset :][: len(prompt.tokens)])
 
 
 def test_a_sample_is_decided_by_seed_and_step(model: nn.Module, calls: SequenceSet) -> None:
