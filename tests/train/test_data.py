@@ -1,5 +1,5 @@
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.errors import UserError
+from duologue.formats.card import read_card, write_card
 from duologue.formats.sequences import Document, PackedSequence, SequenceSet
 from duologue.formats.vocabulary import Vocabulary
 from duologue.train.data import IGNORED, blank, collate, nothing, read_rows
@@ -102,6 +103,15 @@ def test_a_token_beyond_the_vocabulary_is_refused(stage2_set: Path, tmp_path: Pa
     shard.write_bytes(content.replace(harmless, harmful))
     with pytest.raises(UserError, match="holds the token 279, the vocabulary has 279"):
         read_rows(SequenceSet(broken), range(2))
+
+
+def test_sequences_of_another_length_than_the_card_says_are_refused(stage2_set: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "set"
+    shutil.copytree(stage2_set, wrong)
+    card = read_card(wrong)
+    write_card(wrong, replace(card, config={**card.config, "sequence_length": LENGTH - 1}))
+    with pytest.raises(UserError, match=f"it has {LENGTH} tokens, the card says {LENGTH - 1}"):
+        read_rows(SequenceSet(wrong), range(2))
 
 
 def test_reading_does_not_depend_on_what_was_read_before(tmp_path: Path) -> None:
