@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from duologue.errors import UserError
 from duologue.formats.metrics import METRICS, VALID, read_lines
-from duologue.train.metrics import MetricsLog, speed
+from duologue.train.metrics import MetricsLog, memory_gb, speed
 
 LOSSES = {"loss": 2.0, "loss_text": None, "loss_units": 3.0, "loss_tags": 1.0}
 RESULT: dict[str, Any] = {
@@ -104,7 +104,16 @@ def test_a_validation_may_have_sources_without_a_target_or_none_at_all(
 def test_a_gpus_share_and_mfu_stand_in_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with MetricsLog(tmp_path, 0, 1, 1) as log:
         log.add(line(1, tokens_per_s=8000.0, tokens_per_s_per_gpu=1000.0, mfu=0.523), 1.0)
-    assert "8,000 tokens/s (1,000 a GPU, 52.3% MFU), data" in capsys.readouterr().err
+        # Of a GPU whose peak is not known.
+        log.add(line(1, tokens_per_s=8000.0, tokens_per_s_per_gpu=1000.0, mfu=None), 1.0)
+    first, second = capsys.readouterr().err.splitlines()
+    assert "8,000 tokens/s (1,000 a GPU, 52.3% MFU), data" in first
+    assert "8,000 tokens/s (1,000 a GPU), data" in second
+
+
+def test_the_memory_of_a_cpu_is_the_most_that_the_system_has_seen_resident() -> None:
+    (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    assert memory_gb(torch.device("cpu")) == pytest.approx(int(peak.split()[1]) * 1024 / 1e9, rel=0.05)
 
 
 def test_on_a_cpu_there_is_no_mfu() -> None:
