@@ -117,6 +117,19 @@ def test_the_seed_alone_decides_the_weights() -> None:
     assert not torch.equal(one["lm_head.weight"], other["lm_head.weight"])
 
 
+def test_weights_from_nothing_are_normal_no_two_alike_and_norms_are_one() -> None:
+    weights = _toy_model().state_dict()
+    matrices = [weight.flatten() for name, weight in weights.items() if "norm" not in name]
+    assert all(torch.equal(weight, torch.ones(32)) for name, weight in weights.items() if "norm" in name)
+    for number, weight in enumerate(matrices):
+        # Llama's deviation; the bounds are five deviations of what so many draws give.
+        assert abs(weight.mean()) < 5 * 0.02 / len(weight) ** 0.5
+        assert abs(weight.std() / 0.02 - 1) < 5 / (2 * len(weight)) ** 0.5
+        for other in matrices[:number]:
+            both = min(len(weight), len(other))
+            assert abs(torch.corrcoef(torch.stack([weight[:both], other[:both]]))[0, 1]) < 5 / both**0.5
+
+
 def test_making_a_model_leaves_the_callers_random_state_alone() -> None:
     state = torch.get_rng_state()
     _toy_model()
