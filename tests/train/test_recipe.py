@@ -1,6 +1,8 @@
 import itertools
 import math
-from dataclasses import fields
+import re
+import tomllib
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -82,6 +84,17 @@ def test_a_recipe_file_is_read_with_defaults(tmp_path: Path) -> None:
     assert (recipe.valid_every, recipe.valid_sequences, recipe.sample_chunks) == (500, 64, 0)
 
 
+def test_the_guide_has_every_key_and_its_default() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    table, _, _ = guide.partition("| key | default | meaning |\n|---|---|---|\n")[2].partition("\n\n")
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", table, re.MULTILINE)
+    told = {key: tomllib.loads(f"is = {default}")["is"] if default.strip() else None for key, default in rows}
+    recipe = load_recipe("paper-stage1").as_dict()
+    given = {entry.name: entry.default for entry in fields(Recipe) if entry.default is not MISSING}
+    expected = Recipe(**{**recipe, **given}).as_dict()
+    assert told == {name: expected[name] if name in given else None for name in expected}
+
+
 def test_overrides_replace_settings_and_are_checked_like_them() -> None:
     recipe = load_recipe("paper-stage3", {"steps": 7, "model": {"path": "/models/llama"}})
     assert (recipe.steps, recipe.model) == (7, ModelPath("/models/llama"))
@@ -102,6 +115,10 @@ def test_overrides_replace_settings_and_are_checked_like_them() -> None:
         (("stage = 2", "stage = 4"), "stage is 4, not one of 1, 2, 3"),
         (("stage = 2", "stage = true"), "stage is True, not one of"),
         (("1e-3", "-1e-3"), "learning_rate is -0.001; it has to be at least"),
+        (
+            ("stage = 2", "stage = 2\nweight_decay = 1.2"),
+            "weight_decay is 1.2; it has to be at least 0 and at most 1",
+        ),
         (("1e-3", "nan"), "learning_rate is nan"),
         (("micro_batch = 2", "micro_batch = 5"), "micro_batch is 5, more than the sequences_per_step"),
         (("stage = 2", "stage = 2\ncompile = 1"), "compile is 1, not true or false"),
