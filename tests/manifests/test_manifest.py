@@ -105,6 +105,21 @@ def test_rows_come_back_from_any_range(tmp_path, monkeypatch):
         assert list(manifest.rows(start, stop)) == rows[start:stop]
 
 
+def test_rows_stand_in_files_and_groups_of_the_sizes_that_the_format_names(tmp_path):
+    same = DialogueTurn(0, "Hm.")
+    write_manifest(
+        tmp_path,
+        "dialogues",
+        {},
+        lambda: (Dialogue(f"d{n}", "c", "train", "CC0-1.0", (same,)) for n in range(100_001)),
+    )
+    found = {}
+    for path in sorted(tmp_path.glob("*.parquet")):
+        about = pq.read_metadata(path)
+        found[path.name] = [about.row_group(number).num_rows for number in range(about.num_row_groups)]
+    assert found == {"dialogues-00000.parquet": [1_000] * 100, "dialogues-00001.parquet": [1]}
+
+
 def test_manifest_of_nothing_says_what_was_wrong_with_the_first_input(tmp_path):
     with pytest.raises(UserError, match=r"none of the 1 inputs could be used.*only one speaker speaks \(b\)"):
         write_manifest(
