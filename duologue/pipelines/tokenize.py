@@ -29,10 +29,11 @@ ROWS_PER_SHARD = 16
 
 
 def _sentences(recording: Recording, rate: int, frames: int) -> Iterator[Sentence]:
-    """Yield the turns that have words as sentences on the unit clock, cut to the recording."""
+    """Yield the turns that have words as sentences, with all frames that they reach into, cut to the recording."""
     for index, turn in enumerate(recording.turns):
-        first = max(int(turn.start_s * rate), 0)
-        last = min(int(np.ceil(turn.end_s * rate)), frames)
+        # In whole microseconds: as floats, 0.28 s are a hair more than seven frames of 40 ms, and end in the eighth.
+        start, end = (round(time_s * 1_000_000) * rate for time_s in (turn.start_s, turn.end_s))
+        first, last = max(start // 1_000_000, 0), min(-(-end // 1_000_000), frames)
         if turn.text.strip() and first < last:
             yield Sentence(turn.channel, turn.text.strip(), first, last - first, index)
 

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from duologue import bundled
 from duologue.errors import UserError
 from duologue.formats import audio
 from duologue.formats.audio import read_channels
 from duologue.formats.rejects import read_rejects
+from duologue.formats.units import Turn
+from duologue.manifests.schema import AudioChannel, Recording
 from duologue.manifests.stereo import write_recordings
 from duologue.pipelines import tokenize as module
 from duologue.pipelines.export_lhotse import export_lhotse
@@ -45,6 +49,17 @@ def test_units_lie_on_the_clock_of_the_whole_recording(made: Path) -> None:
 def test_turns_with_words_become_sentences_inside_the_recording(made: Path) -> None:
     spans = [(s.channel, s.text, s.first_frame, s.frames, s.turn) for s in samples(made)[0].sentences]
     assert spans == [(0, "hello", 2, 11, 0), (1, "good day", 15, 10, 1)]
+
+
+@given(st.integers(0, 100_000), st.integers(1, 3_000), st.sampled_from([25, 50]))
+def test_a_sentence_has_just_the_frames_that_its_turn_reaches_into(begin: int, length: int, rate: int) -> None:
+    # Transcripts give hundredths of a second, of which most are no number in binary.
+    turn = Turn(1, begin / 100, (begin + length) / 100, "hello")
+    sides = (AudioChannel("a.wav", 0), AudioChannel("a.wav", 1))
+    recording = Recording("a", "calls", "train", "CC0-1.0", 2_000.0, sides, ("ada", "ben"), (turn,))
+    (sentence,) = module._sentences(recording, rate, 2_000 * rate)
+    assert sentence.first_frame == begin * rate // 100
+    assert sentence.first_frame + sentence.frames == -(-(begin + length) * rate // 100)
 
 
 def test_blocks_and_threads_change_nothing(
