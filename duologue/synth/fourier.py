@@ -57,9 +57,9 @@ class FourierConv:
         """Convolve float32 `[batch, channels, 1, time]`, channels last, to the same with other channels."""
         # With a dilation, places are of as many sequences that do not mix: a tile has outputs of each.
         length, size = x.shape[3], self._tile * self._dilation
-        tiles = -(-length // size)
-        blocks = -(-tiles * self._dilation // _ROWS)
-        tiles = -(-tiles // blocks)
+        every = -(-length // size)
+        tiles = -(-every // -(-every * self._dilation // _ROWS))
+        blocks = -(-every // tiles)
         out = x.new_empty(len(x), blocks, tiles, self._tile, self._dilation * self._channels)
         scratch = self._scratch(x, tiles)
         for sentence, made in zip(x[:, :, 0].transpose(1, 2), out, strict=True):
