@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from duologue.errors import UserError
 from duologue.formats import pointers as module
+from duologue.formats import shards
 from duologue.formats.places import place
 from duologue.formats.pointers import PointedSamples, Pointer
 from duologue.formats.shards import ShardWriter, read_shard
@@ -46,6 +47,17 @@ def test_samples_come_in_the_order_of_their_pointers(written, asked):
     assert [sample.members["txt"] for sample in read] == [body(*one) for one in asked]
 
 
+def test_a_shard_stays_open_while_it_is_among_the_last_that_were_read(written, monkeypatch):
+    opened = []
+    monkeypatch.setattr(module, "_MOST_OPEN", 2)
+    monkeypatch.setattr(module, "opened", lambda path: opened.append(path) or shards.opened(path))
+    first, second, third = (written[shard][0] for shard in range(3))
+    with PointedSamples() as samples:
+        for _ in samples.read([first, second, first, second, first, third, first, second]):
+            pass
+    assert opened == [one.path for one in (first, second, third, second)]
+
+
 def test_more_shards_than_files_may_be_open_are_read(tmp_path):
     pointers = []
     for number in range(400):
@@ -79,10 +91,12 @@ def test_samples_of_a_store_are_those_of_a_disk(written, bucket, store):
 def test_a_shard_that_is_missing_or_too_short_is_named(where, tmp_path, request):
     root = tmp_path if where == "disk" else place(f"{request.getfixturevalue('bucket')}/units")
     pointers = write(root)
-    end = Pointer(pointers[0][0].path, 1 << 20, 512)
+    last = pointers[0][-1]
+    end, beyond = Pointer(last.path, last.offset + last.size, 512), Pointer(last.path, 1 << 20, 512)
     pointers[1][0].path.unlink()
     with PointedSamples() as samples:
         with pytest.raises(UserError, match=r"missing .*units-00001\.tar"):
             list(samples.read([pointers[1][0]]))
-        with pytest.raises(UserError, match=r"units-00000\.tar"):
-            list(samples.read([end]))
+        for none in (end, beyond):
+            with pytest.raises(UserError, match=r"units-00000\.tar"):
+                list(samples.read([none]))

@@ -41,6 +41,7 @@ samples = st.builds(
     ).map(tuple),
     units=arrays.arrays(np.int16, st.tuples(st.just(2), st.integers(0, 20)), elements=st.integers(0, 2**15 - 1)),
     about=st.dictionaries(texts, texts, max_size=3),
+    checks=st.dictionaries(texts, st.integers(0, 99) | st.lists(seconds, max_size=2), max_size=3),
 )
 DIALOGUE = UnitSample("talk", "corpus", "train", "CC0-1.0", 0.1, ("a", "b"), (), (), np.zeros((2, 3), np.int16))
 
@@ -105,7 +106,13 @@ def test_damaged_words_are_refused(words):
 
 @pytest.mark.parametrize(
     "units",
-    [np.zeros((2, 3), np.int32), np.zeros((2, 3), np.uint16), np.zeros((3, 3), np.int16), np.zeros(6, np.int16)],
+    [
+        np.zeros((2, 3), np.int32),
+        np.zeros((2, 3), np.uint16),
+        np.zeros((3, 3), np.int16),
+        np.zeros(2, np.int16),
+        np.zeros((2, 3, 1), np.int16),
+    ],
 )
 def test_units_of_another_type_or_shape_are_refused(units):
     with pytest.raises(ValueError, match=r"not int16 \[2, frames\]"):

@@ -76,6 +76,7 @@ def test_a_repeated_unit_is_found(units, f, data):
         ([S0, 2 + UNITS], "no such token"),
         ([2, 3], "does not begin with [S0]"),
         ([S0, 2, 2], "a unit that is not novel"),
+        ([S0, 2, 2, S1], "a unit that is not novel"),
         ([S0, 2, S1, 2], ""),
         ([S0], ""),
     ],
@@ -88,6 +89,8 @@ def test_novelty_runs_through_the_whole_stream():
     stream = np.array([S0, 2, S1, 5, S0, S0, 2, S0, S1, 5, 4, S0, 3])
     expected = ["", "", "a unit that is not novel", "a unit that is not novel", ""]
     assert chunk_problems(stream, 4, UNITS) == expected
+    # From before the first chunk on.
+    assert chunk_problems(np.array([2, S0, 2]), 4, UNITS)[1] == "a unit that is not novel"
 
 
 def test_an_empty_stream_has_no_chunks_and_no_turns():
