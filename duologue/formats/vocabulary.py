@@ -130,8 +130,7 @@ class Vocabulary:
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise UserError("the tokenizer has no fast form", where=name, hint="Give one that has a tokenizer.json")
         pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        specials = {key: str(value) for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", **specials}
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", **tokenizer.special_tokens_map}
         label = Path(name).name if local else name
         return cls.from_tokenizer(
             Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()),
@@ -167,9 +166,7 @@ class Vocabulary:
             UserError: the directory cannot be written.
         """
         make_directory(directory)
-        self._tokenizer.encode_special_tokens = False
         write_bytes(directory / "tokenizer.json", self._tokenizer.to_str(pretty=True).encode())
-        self._tokenizer.encode_special_tokens = True
         write_bytes(directory / "tokenizer_config.json", json.dumps(self._config, indent=2).encode())
         write_bytes(directory / _ABOUT, json.dumps(self._about, indent=2).encode())
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from duologue.errors import UserError
 from duologue.formats.vocabulary import Vocabulary, padded
@@ -76,6 +76,20 @@ def test_a_tokenizer_that_cuts_and_fills_up_texts_does_neither_to_sentences(hugg
     encoded = vocabulary.encode_text(["hello you hello you", "you"])
     assert [ids.tolist() for ids in encoded] == [[1, 2, 1, 2], [2]]
     assert vocabulary.identity == plain.identity
+
+
+def test_a_tokenizer_that_begins_and_ends_every_text_does_neither_to_sentences(hugging_face, tmp_path):
+    # As Llama's does: a begin token before every sentence of a document would be learnt as speech.
+    begun = bpe()
+    begun.post_processor = processors.TemplateProcessing(
+        single="<|begin|> $A <|end|>", special_tokens=[("<|begin|>", 0), ("<|end|>", 1)]
+    )
+    vocabulary = Vocabulary.from_hugging_face(hugging_face(begun), 3)
+    vocabulary.save(tmp_path / "widened")
+    text = "how are you"
+    expected = bpe().encode(text).ids
+    for one in (vocabulary, Vocabulary.load(tmp_path / "widened")):
+        assert [ids.tolist() for ids in one.encode_text([text, ""])] == [expected, []]
 
 
 def test_token_id_is_base_size_and_stream_id():
@@ -184,6 +198,12 @@ def test_tokenizer_whose_ids_have_gaps_is_refused(hugging_face):
     tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "hello": 7}, unk_token="<unk>"))
     with pytest.raises(UserError, match="cannot be widened"):
         Vocabulary.from_hugging_face(hugging_face(tokenizer), 10)
+
+
+def test_tokenizer_without_a_fast_form_is_refused(tmp_path):
+    ByT5Tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="no fast form"):
+        Vocabulary.from_hugging_face(str(tmp_path), 10)
 
 
 def test_directory_without_a_tokenizer_is_refused(tmp_path):
