@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue import bundled
+from duologue.errors import UserError
 from duologue.formats.audio import read_channels
 from duologue.formats.turntaking import added
 from duologue.formats.units import Turn
@@ -278,6 +279,46 @@ def test_further_thresholds_are_asked_for_by_name(threshold, reason, message):
     refused = refusal(result, Thresholds(**threshold))
     assert (refused.reason, refused.message) == (reason, message)
     assert refusal(plain, Thresholds(speech_s=3.0, clipped=0.0, crosstalk_db=-10.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "stricter", "reason"),
+    [
+        ("loudest_dbfs", 1, "empty_channel"),
+        ("correlation", -1, "same_channels"),
+        ("speech_s", 1, "no_speech"),
+        ("clipped", -1, "clipped"),
+        ("crosstalk_db", -1, "crosstalk"),
+    ],
+)
+def test_what_just_meets_every_threshold_is_used_and_what_misses_one_by_a_hair_is_not(name, stricter, reason):
+    plain = checked(CONVERSATION)
+    first, second = (replace(one, clipped=0.01, crosstalk_db=-20.0) for one in plain.channels)
+    for polarity in (1, -1):
+        result = replace(plain, channels=(first, second), highest_correlation=0.25 * polarity)
+        meets = Thresholds(
+            loudest_dbfs=min(first.loudest_dbfs, second.loudest_dbfs),
+            correlation=0.25,
+            speech_s=min(first.speech_s, second.speech_s),
+            clipped=0.01,
+            crosstalk_db=-20.0,
+        )
+        assert refusal(result, meets) is None
+        missed = replace(meets, **{name: getattr(meets, name) + stricter * 1e-6})
+        assert refusal(result, missed).reason == reason
+
+
+def test_thresholds_are_read_as_they_are_written_and_the_others_keep_their_default():
+    assert Thresholds.parse([]) == Thresholds()
+    written = ["clipped=0.01", "correlation=off", "crosstalk_db=-15", "speech_s=5", "speech_s=3"]
+    assert Thresholds.parse(written) == Thresholds(correlation=None, clipped=0.01, crosstalk_db=-15.0, speech_s=3.0)
+
+
+@pytest.mark.parametrize("text", ["", "clipped", "clipped=", "=1", "clipped=much", "clipped=nan", "loud=1", "loud=off"])
+def test_what_is_no_threshold_is_refused_with_the_names_there_are(text):
+    with pytest.raises(UserError, match="is no threshold") as caught:
+        Thresholds.parse(["speech_s=5", text])
+    assert "loudest_dbfs" in caught.value.hint
 
 
 def test_thresholds_that_are_off_refuse_nothing():
