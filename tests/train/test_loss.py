@@ -35,6 +35,19 @@ def test_losses_and_gradients_are_those_of_plain_cross_entropy() -> None:
         assert (one.double() - other).norm() / other.norm() < 1e-6
 
 
+def test_tokens_whose_logits_are_of_any_size_get_losses_side_by_side() -> None:
+    hidden, head, targets = _case(torch.float32)
+    targets = targets.where(targets >= 0, -1)
+    # Up to about a thousand: e^logit is neither finite for the largest nor, beside them, more than 0 for the others.
+    hidden = (hidden.detach() * torch.logspace(2, -2, 50)[:, None]).requires_grad_()
+    ours = target_losses(hidden, head, targets)
+    exact = [part.detach().double().requires_grad_() for part in (hidden, head)]
+    theirs = functional.cross_entropy(exact[0] @ exact[1].T, targets, ignore_index=-1, reduction="none")
+    torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-5)
+    found, expected = torch.autograd.grad(ours.sum(), hidden)[0], torch.autograd.grad(theirs.sum(), exact[0])[0]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_without_autograd_the_losses_are_the_same() -> None:
     hidden, head, targets = _case(torch.float32)
     with_it = target_losses(hidden, head, targets)
