@@ -104,6 +104,13 @@ def test_a_trainer_json_of_another_shape_is_damage(
         train(recipe(), stage2_set, run)
 
 
+@pytest.mark.parametrize("text", ["[]", "3", "null", "{}", '{"step": 20}'])
+def test_a_trainer_json_that_lacks_what_it_has_to_say_is_damage(text: str, tmp_path: Path) -> None:
+    (tmp_path / "trainer.json").write_text(text)
+    with pytest.raises(UserError, match=r"the checkpoint is damaged \(trainer.json: it lacks one of step, tokens"):
+        read_trainer(tmp_path)
+
+
 def test_a_checkpoint_of_another_run_or_step_is_not_gone_on_from(
     stage2_run: Path, stage2_set: Path, tmp_path: Path
 ) -> None:
