@@ -26,7 +26,7 @@ from duologue.formats.units import UnitSample
 from duologue.formats.vocabulary import Vocabulary
 from duologue.pipelines.measures import Measures
 from duologue.pipelines.mix import mix, plan_mix
-from duologue.pipelines.mix_settings import MixSettings, UnitSource
+from duologue.pipelines.mix_settings import MixSettings, UnitSource, check_ranges
 from tests.evaluate.making import IDENTITY, dialogue, unit_set
 from tests.pipelines.comparing import contents
 
@@ -384,6 +384,25 @@ def test_wrong_settings_are_refused(
         mix(of(SYNC, UnitSource(units, 1.0), **changes), tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("stage", 1, 3),
+        ("epochs", 1, 65_535),
+        ("chunk_ms", 1, 60_000),
+        ("sequence_length", 64, 2**24),
+        ("sequences_per_shard", 1, None),
+    ],
+)
+def test_a_setting_may_be_all_that_its_refusal_says(name: str, least: int, most: int | None) -> None:
+    source = UnitSource(Path("units"), 65_535.0)
+    for good in (least, most or 10**9):
+        check_ranges(of(SYNC, source, **{name: good}))
+    for bad in (least - 1, *([most + 1] if most else [])):
+        with pytest.raises(UserError, match=f"--{name.replace('_', '-')} is {least}.*{most or 'or more'}"):
+            check_ranges(of(SYNC, source, **{name: bad}))
+
+
 def test_a_weight_that_no_mix_could_end_with_is_refused(units: Path) -> None:
     for weight in (70_000.0, 1e300):
         with pytest.raises(UserError, match="UNITS:WEIGHT is 65535 at most"):
@@ -396,5 +415,9 @@ def test_weights_are_read_from_the_command_line(tmp_path: Path) -> None:
     assert UnitSource.parse("s3:units") == UnitSource(Path("s3:units"), 1.0)
     (tmp_path / "set:2").mkdir()
     assert UnitSource.parse(f"{tmp_path}/set:2") == UnitSource(tmp_path / "set:2", 1.0)
-    with pytest.raises(UserError, match="not a positive number"):
-        UnitSource.parse("units/a:-1")
+    for weight in ("-1", "0", "nan", "inf"):
+        with pytest.raises(UserError, match="not a positive number"):
+            UnitSource.parse(f"units/a:{weight}")
+    with pytest.raises(UserError, match="'twice' is no number"):
+        UnitSource.parse(f"{tmp_path}/set:2:twice")
+    assert UnitSource.parse(f"{tmp_path}/set:2:0.25") == UnitSource(tmp_path / "set:2", 0.25)
