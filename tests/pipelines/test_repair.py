@@ -137,13 +137,26 @@ def test_a_damaged_card_is_written_again_from_the_sidecars(
     assert contents(out) == contents(lab / "units" / "talks")
 
 
-def test_an_unfinished_run_is_repaired_by_its_sidecars(lab: Path, copy: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize(
+    ("damage", "name", "says"),
+    [
+        (flip, "units-00001.tar", "not its sidecar's"),
+        (cut, "audio-00001.tar", "not its sidecar's"),
+        (Path.unlink, "units-00001.tar", "the shard is missing"),
+        (cut, "units-00001.json", "the sidecar is damaged"),
+    ],
+)
+def test_an_unfinished_run_is_repaired_by_its_sidecars(
+    lab: Path, copy: Callable[[str], Path], damage: Callable[[Path], None], name: str, says: str
+) -> None:
     out = copy("units/talks")
-    for name in (CARD, REJECTS, "units-00004.json"):
-        (out / name).unlink()
-    flip(out / "units-00001.tar")
+    for missing in (CARD, REJECTS, "units-00004.json"):
+        (out / missing).unlink()
+    assert not repair(out).problems
+    damage(out / name)
     done = repair(out)
-    assert done.partitions == [1] and "not its sidecar's" in done.problems[0]
+    (problem,) = done.problems
+    assert done.partitions == [1] and not done.finished and name in problem and says in problem
     synthesize(lab / "manifests" / "talks", out, KEPT, rows_per_shard=1)
     assert contents(out) == contents(lab / "units" / "talks")
 
