@@ -10,6 +10,8 @@ import pytest
 import typer
 
 from duologue.cli import app
+from duologue.formats import turntaking
+from duologue.tokenize import checks
 
 README = Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"
@@ -78,3 +80,15 @@ def test_a_command_in_the_docs_parses(page: str, line: str) -> None:
 def test_a_wrong_command_would_be_found(line: str) -> None:
     with pytest.raises((KeyError, typer.TyperException)):
         parse(line)
+
+
+def test_the_histograms_of_the_checks_are_those_of_the_page() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\S+) to (\S+)(?: \w+)? \| (\S+)(?: \w+)? \|", (DOCS / "checks.md").read_text("utf-8"), re.M
+    )
+    said = {name: tuple(map(float, numbers)) for name, *numbers in rows}
+    every = {**turntaking.HISTOGRAMS, **checks.HISTOGRAMS}
+    assert said == {
+        name: (bins.first, pytest.approx(bins.first + bins.count * bins.width), bins.width)
+        for name, bins in every.items()
+    }

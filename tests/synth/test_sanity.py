@@ -61,6 +61,27 @@ def test_backchannels_are_judged_by_absolute_bounds(text):
     assert reason(text, noise(2.6)) == "speech_too_long"
 
 
+@pytest.mark.parametrize(
+    ("text", "shortest_s", "longest_s"),
+    [
+        ("word " * 10, 1.0, 7.0),
+        ("word " * 10 + "1 2 3 ...", 1.0, 7.0),
+        ("word, word; word: word. word " + "word " * 5, 1.0, 9.0),
+        # An initial counts as four letters, the pause behind it as any other.
+        ("word " * 9 + "W.", 1.0, 7.0),
+        ("word " * 8 + "W. H.", 1.0, 7.5),
+    ],
+)
+def test_a_text_takes_what_its_letters_and_pauses_do(text, shortest_s, longest_s):
+    for seconds, expected in (
+        (shortest_s - 0.02, "speech_too_short"),
+        (shortest_s + 0.02, None),
+        (longest_s - 0.02, None),
+        (longest_s + 0.02, "speech_too_long"),
+    ):
+        assert reason(text.strip(), noise(seconds), draws=False) == expected
+
+
 def test_a_cut_off_sentence_is_too_short_and_an_endless_one_too_long(engine):
     text = "I was wondering whether you could book a table for four people tonight."
     (speech,) = engine.synthesize([Utterance(text, "us-man", 0)])
