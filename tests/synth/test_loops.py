@@ -46,6 +46,13 @@ def test_pauses_in_a_loop_do_not_hide_it(engine):
     assert looping(np.concatenate([once, pause] * 4)) > 0.6
 
 
+def test_a_long_pause_is_no_loop_however_it_sounds(engine):
+    audio = say(engine, TEXT)
+    for level in (0.0, 1e-5, 0.001 * float(np.abs(audio).max())):
+        pause = np.random.default_rng(0).normal(0, level, 2 * SAMPLE_RATE).astype(np.float32)
+        assert looping(np.concatenate([audio[:SAMPLE_RATE], pause, audio[SAMPLE_RATE:]])) < 0.5
+
+
 def test_loops_are_found_at_any_level(engine):
     loop = stretch(say(engine, TEXT), 0.7, 1.0, 4)
     assert looping(0.05 * loop) > 0.6

@@ -50,8 +50,8 @@ def test_named_voices_speak_in_the_engines_order():
     [
         (VOICES, ("us-man", "us-wman"), "no voice 'us-wman'; the nearest is 'us-woman'"),
         (VOICES, ("us-man", ""), "no voice ''"),
-        (VOICES, ("us-man", "us-man"), "needs two voices; there is us-man"),
-        (("ljspeech",), (), "several speakers"),
+        (VOICES, ("us-man", "us-man"), r"needs two voices; there is us-man \(--voices\)"),
+        (("ljspeech",), (), r"there is ljspeech \(--engine\).*several speakers"),
     ],
 )
 def test_voices_that_cannot_hold_a_dialogue_are_refused(voices, names, says):
