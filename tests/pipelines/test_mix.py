@@ -26,7 +26,7 @@ from duologue.formats.units import UnitSample
 from duologue.formats.vocabulary import Vocabulary
 from duologue.pipelines.measures import Measures
 from duologue.pipelines.mix import mix, plan_mix
-from duologue.pipelines.mix_settings import MixSettings, UnitSource, check_ranges
+from duologue.pipelines.mix_settings import MixSettings, UnitSource, check, check_ranges
 from tests.evaluate.making import IDENTITY, dialogue, unit_set
 from tests.pipelines.comparing import contents
 
@@ -401,6 +401,21 @@ def test_a_setting_may_be_all_that_its_refusal_says(name: str, least: int, most:
     for bad in (least - 1, *([most + 1] if most else [])):
         with pytest.raises(UserError, match=f"--{name.replace('_', '-')} is {least}.*{most or 'or more'}"):
             check_ranges(of(SYNC, source, **{name: bad}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "unused", "used"),
+    [
+        (TEXT, {"chunk_ms": 240}, {"level": "turn"}),
+        (SYNC, {"curriculum": "linear", "level": "turn"}, {"chunk_ms": 240}),
+    ],
+    ids=["stage 1", "stage 2"],
+)
+def test_a_setting_that_a_stage_has_no_use_for_makes_no_other_mix(
+    settings: MixSettings, unused: dict[str, object], used: dict[str, object], units: Path
+) -> None:
+    plain, same, other = (check(of(settings, UnitSource(units, 1.0), **changes))[0] for changes in ({}, unused, used))
+    assert same.fingerprint == plain.fingerprint != other.fingerprint
 
 
 def test_a_weight_that_no_mix_could_end_with_is_refused(units: Path) -> None:
