@@ -21,8 +21,11 @@ def test_borders_are_where_documents_change_and_sequences_begin() -> None:
         st.lists(st.integers(1, 9), min_size=1, max_size=4).filter(lambda x: sum(x) <= 20), min_size=1, max_size=3
     ),
     st.sampled_from([(4, 4), (4, 2), (6, 1)]),
+    st.sampled_from([None, 0.2]),
 )
-def test_documents_apart_are_attention_under_their_mask(rows: list[list[int]], heads: tuple[int, int]) -> None:
+def test_documents_apart_are_attention_under_their_mask(
+    rows: list[list[int]], heads: tuple[int, int], scaling: float | None
+) -> None:
     segments = torch.zeros(len(rows), 20, dtype=torch.int64)
     for row, lengths in enumerate(rows):
         begin = 0
@@ -35,9 +38,11 @@ def test_documents_apart_are_attention_under_their_mask(rows: list[list[int]], h
         for count in (heads[0], heads[1], heads[1])
     )
     borders = document_borders(segments)
-    mixed, _ = packed_attention(nn.Module(), query, key, value, None, borders=borders)
+    mixed, _ = packed_attention(nn.Module(), query, key, value, None, scaling, borders=borders)
     mask = ((segments[:, :, None] == segments[:, None, :]) & torch.ones(20, 20).tril().bool())[:, None]
-    expected = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
+    expected = functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, scale=scaling, enable_gqa=True
+    )
     torch.testing.assert_close(mixed, expected.transpose(1, 2), atol=1e-6, rtol=0)
 
     ours = torch.autograd.grad(mixed.square().sum(), (query, key, value))
