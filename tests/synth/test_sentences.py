@@ -1,3 +1,5 @@
+import textwrap
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +38,18 @@ def test_a_long_sentence_is_cut_at_its_clauses():
     assert len(pieces) > 1
     assert all(piece.endswith((f"{clause},", f"{clause}.")) for piece in pieces)
     assert " ".join(pieces) == text
+
+
+@given(
+    st.lists(st.text(alphabet="ab", min_size=1, max_size=12), min_size=40, max_size=150), st.sampled_from(["", ","])
+)
+def test_a_long_sentence_is_cut_as_late_as_there_is_a_place(words, mark):
+    text = f"{mark} ".join(words)
+    assert split(text) == textwrap.wrap(text, LONGEST)
+
+
+def test_a_word_that_is_too_long_is_cut_where_it_has_to_be():
+    assert split("a" * (2 * LONGEST + 1)) == ["a" * LONGEST, "a" * LONGEST, "a"]
 
 
 def test_a_semicolon_is_a_better_place_to_cut_than_a_comma():
