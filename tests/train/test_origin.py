@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from duologue.errors import UserError
 from duologue.formats.metrics import read_lines
@@ -14,7 +13,7 @@ from duologue.train.checkpoint import checkpoints
 from duologue.train.export import export_hf
 from duologue.train.loop import train
 from duologue.train.recipe import ModelPath, ModelSizes
-from tests.train.toy import SIZES, recipe, write_set
+from tests.train.toy import SIZES, recipe, save_llama, write_set
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +24,7 @@ def stage3_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def plain_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of bytes that has not heard of tags and units, with its tokenizer."""
-    directory = tmp_path_factory.mktemp("llama") / "base"
-    torch.manual_seed(5)
-    config = LlamaConfig(
-        vocab_size=257,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
-    )
-    LlamaForCausalLM(config).save_pretrained(directory)
-    return directory
+    return save_llama(tmp_path_factory.mktemp("llama") / "base")
 
 
 def test_a_chained_stage_starts_lower_than_from_nothing(stage2_run: Path, stage3_set: Path, tmp_path: Path) -> None:

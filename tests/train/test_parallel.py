@@ -18,7 +18,7 @@ from duologue.train.checkpoint import checkpoints, load_checkpoint_model
 from duologue.train.loop import train
 from duologue.train.parallel import joined
 from tests.train.processes import Together
-from tests.train.toy import recipe, write_set
+from tests.train.toy import recipe, save_llama, write_set
 
 # Sequences that no number of processes below divides, and small micro batches.
 SETTINGS = {"sequences_per_step": 5, "micro_batch": 2, "steps": 8}
@@ -103,21 +103,7 @@ def test_two_processes_in_bfloat16_widen_a_tied_model_and_validate(
 
 @pytest.fixture
 def tied_llama(tmp_path: Path) -> Path:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(2)
-    config = LlamaConfig(
-        vocab_size=257,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
-    return tmp_path / "llama"
+    return save_llama(tmp_path / "llama", tied=True)
 
 
 def test_a_run_killed_again_and_again_goes_on_on_other_numbers_of_processes(stage2_set: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import LlamaForCausalLM
 
 from duologue.formats import seeds
@@ -14,6 +15,7 @@ from duologue.formats.card import Card, write_card
 from duologue.formats.sequences import Document, PackedSequence
 from duologue.formats.shards import ShardWriter
 from duologue.formats.vocabulary import Vocabulary
+from duologue.train.llama import config_of
 from duologue.train.model import source_of
 from duologue.train.recipe import ModelPath, ModelSizes, Recipe
 from duologue.train.weights import whole_model
@@ -44,6 +46,15 @@ def recipe(**settings: Any) -> Recipe:
 def build_model(model: ModelSizes | ModelPath, rows: int, base_size: int, seed: int) -> LlamaForCausalLM:
     """A whole model to begin with, in float32 on the CPU."""
     return whole_model(source_of(model, rows, base_size, seed), "" if isinstance(model, ModelSizes) else model.path)
+
+
+def save_llama(directory: Path, *, tied: bool = False) -> Path:
+    """Write a plain Llama of bytes, of SIZES, that has not heard of tags and units; `tied` has one embedding."""
+    torch.manual_seed(5)
+    config = config_of(SIZES, 257)
+    config.tie_word_embeddings = tied
+    LlamaForCausalLM(config).save_pretrained(directory)
+    return directory
 
 
 def document_tokens(vocabulary: Vocabulary, stage: int, identifier: str, length: int) -> np.ndarray:
