@@ -16,6 +16,8 @@ from duologue.formats.publish import UNFINISHED, claim, make_directory, sweep, w
 from duologue.formats.temporary import TEMPORARY
 
 Kind = Literal["dialogues", "recordings", "units", "sequences"]
+MANIFESTS: tuple[Kind, ...] = ("dialogues", "recordings")
+"""The kinds that list what there is; all others are made of these."""
 FORMAT_VERSION = 1
 CARD = "dataset.json"
 RUN = "run.json"

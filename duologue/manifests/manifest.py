@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from duologue.errors import UserError, explained
-from duologue.formats.card import Card, Kind, is_finished, read_card, write_card
+from duologue.formats.card import MANIFESTS, Card, Kind, is_finished, read_card, write_card
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.parquet import open_parquet
 from duologue.formats.places import place
@@ -170,7 +170,7 @@ class Manifest:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.card = read_card(directory, "dialogues", "recordings")
+        self.card = read_card(directory, *MANIFESTS)
 
     def __len__(self) -> int:
         return int(self.card.totals["samples"])

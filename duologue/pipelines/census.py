@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from duologue.formats.card import read_card
+from duologue.formats.card import MANIFESTS, read_card
 from duologue.manifests.manifest import Manifest
 from duologue.manifests.schema import Dialogue
 from duologue.pipelines.reckoning import ASSUMED
@@ -63,7 +63,7 @@ def take_census(directory: Path, voices: Sequence[str] = (), seed: int = 0) -> C
     Raises:
         UserError: it is missing, damaged, or a sequence set.
     """
-    card = read_card(directory, "dialogues", "recordings", "units")
+    card = read_card(directory, *MANIFESTS, "units")
     if card.kind == "units":
         characters = round(float(card.totals["seconds"]) * ASSUMED["characters_per_s"])
         return Census("units", {"": Part(card.totals["samples"], card.totals["seconds"], characters)})

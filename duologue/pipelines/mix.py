@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from duologue.errors import UserError
-from duologue.formats.card import Card, read_card
+from duologue.formats.card import MANIFESTS, Card, read_card
 from duologue.formats.interleave import AtomicTokens
 from duologue.formats.locks import locked
 from duologue.formats.places import at_hand, listing
@@ -40,7 +40,6 @@ from duologue.pipelines.sidecars import Partition, partitions
 from duologue.progress import Watch, watched
 
 _PROGRESS_BINS = 10
-_MANIFESTS = ("dialogues", "recordings")
 
 
 def _unit_shards(settings: MixSettings) -> list[UnitShard]:
@@ -48,7 +47,7 @@ def _unit_shards(settings: MixSettings) -> list[UnitShard]:
     voicings: Counter[str] = Counter()
     for number, source in enumerate(settings.sources):
         card = read_card(source.directory, "units")
-        manifests = [parent["fingerprint"] for parent in card.parents if parent["kind"] in _MANIFESTS]
+        manifests = [parent["fingerprint"] for parent in card.parents if parent["kind"] in MANIFESTS]
         voicing = max((voicings[manifest] for manifest in manifests), default=0)
         voicings.update(manifests)
         shards += [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from duologue.errors import UserError, explained
-from duologue.formats.card import CARD, Card, read_card
+from duologue.formats.card import CARD, MANIFESTS, Card, read_card
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.locks import locked
 from duologue.formats.places import remove_tree
@@ -67,7 +67,7 @@ def repair(directory: Path, parents: Sequence[Path] = ()) -> Repair:
     """
     with explained(directory), locked(_existing(directory), fcntl.LOCK_EX, _SECONDS_FOR_WORKERS):
         card, found = _look(directory)
-        if found and card is not None and card.kind in ("dialogues", "recordings"):
+        if found and card is not None and card.kind in MANIFESTS:
             raise UserError(
                 f"a manifest is not made of parts that can be made again: {found[0].what}",
                 where=found[0].path,

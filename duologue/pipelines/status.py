@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from duologue.errors import UserError
-from duologue.formats.card import CARD, RUN, read_card
+from duologue.formats.card import CARD, MANIFESTS, RUN, read_card
 from duologue.formats.locks import state_of
 from duologue.formats.parquet import open_parquet
 from duologue.formats.places import at_hand
@@ -19,7 +19,6 @@ from duologue.formats.rejects import Reject, count_by_reason
 from duologue.pipelines.mix_plan import INDEX, PLAN
 from duologue.pipelines.sidecars import Sidecar, find_commits, summed_amounts
 
-_MANIFESTS = ("dialogues", "recordings")
 # Commits that the rate is taken from, and how much longer than usual a gap is that was a pause.
 _LATEST = 50
 _PAUSE = 20
@@ -114,7 +113,7 @@ def _rate(commits: Sequence[tuple[float, Sidecar]]) -> float | None:
 
 def _before_commits(directory: Path) -> dict[str, Any]:
     """Say how far a directory without sidecars is: a manifest, the first pass of a mix, or a run that just began."""
-    for kind in _MANIFESTS:
+    for kind in MANIFESTS:
         files = sorted(directory.glob(f"{kind}-*.parquet"))
         if files:
             try:
