@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from duologue.errors import UserError
-from duologue.formats.card import Card, read_card
+from duologue.formats.card import CARD, Card, read_card
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.rejects import REJECTS, count_by_reason, read_rejects
 from duologue.formats.sequences import VOCABULARY, Document, PackedSequence, packed_sequence
@@ -21,6 +21,12 @@ from duologue.manifests.manifest import Manifest
 from duologue.manifests.schema import Dialogue
 from duologue.manifests.splits import NAMES
 from duologue.pipelines.commits import Problem, commit_problems
+
+# Without these, what is in samples cannot be checked. `read_card` asks for what every card has.
+_NEEDED = {
+    "units": ("tokenizer", {"rate", "sample_rate", "vocabulary"}),
+    "sequences": ("config", {"split", "sequence_length"}),
+}
 
 
 def verify(directory: Path) -> list[str]:
@@ -42,6 +48,9 @@ def find_problems(directory: Path) -> list[Problem]:
         UserError: it has no card, or one that cannot be read.
     """
     card = read_card(directory)
+    part, needed = _NEEDED.get(card.kind, ("config", set()))
+    if missing := sorted(needed - (getattr(card, part) or {}).keys()):
+        return [Problem(directory / CARD, f"its {part} lacks {', '.join(missing)}")]
     problems = [*_files(directory, card), *_rejects(directory, card)]
     # Content is looked into only where the bytes are right: the rest would be noise.
     if not problems:

@@ -204,7 +204,7 @@ def test_rejects_of_the_unit_set_are_not_those_of_the_export(tmp_path: Path) -> 
     assert export_dgslm(tmp_path / "units", tmp_path / "out")["totals"]["inputs"] == 1
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing", "other units"])
+@pytest.mark.parametrize("damage", ["truncated", "missing", "no units", "too few", "other units"])
 def test_a_damaged_set_ends_in_one_message_and_gives_no_files(tmp_path: Path, damage: str) -> None:
     units = tmp_path / "units"
     unit_set(units, [dialogue(number) for number in range(3)], audio=False)
@@ -215,7 +215,10 @@ def test_a_damaged_set_ends_in_one_message_and_gives_no_files(tmp_path: Path, da
         last.unlink()
     else:
         with ShardWriter(last) as writer:
-            writer.add("talk-9", dialogue(9).members())
+            if damage == "no units":
+                writer.add("a", {"json": b"{}"})
+            elif damage == "other units":
+                writer.add("talk-9", dialogue(9).members())
     with pytest.raises(UserError, match=r"damaged|missing"):
         export_dgslm(units, tmp_path / "out")
     assert set(contents(tmp_path / "out")) == {"unfinished"}

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from duologue.errors import UserError
-from duologue.formats.card import read_card, write_card
+from duologue.formats.card import CARD, read_card, write_card
 from duologue.formats.rejects import REJECTS, Reject
 from duologue.formats.sequences import VOCABULARY, PackedSequence, packed_sequence
 from duologue.formats.shards import read_shard
@@ -192,6 +192,17 @@ def test_inputs_that_went_nowhere_are_noticed(copy: Callable[[str], Path]) -> No
     card = read_card(directory)
     write_card(directory, replace(card, totals={**card.totals, "inputs": 100}))
     assert named(verify(directory), "the inputs are not the samples and the rejects together")
+
+
+@pytest.mark.parametrize(("kind", "part", "key"), [("units", "tokenizer", "rate"), ("stage2", "config", "split")])
+def test_a_card_that_lacks_what_its_samples_are_checked_by_is_named(
+    copy: Callable[[str], Path], kind: str, part: str, key: str
+) -> None:
+    directory = copy(kind)
+    card = read_card(directory)
+    left = {name: value for name, value in getattr(card, part).items() if name != key}
+    write_card(directory, replace(card, **{part: left}))
+    assert verify(directory) == [f"{directory / CARD}: its {part} lacks {key}"]
 
 
 @pytest.mark.parametrize(
