@@ -33,15 +33,35 @@ def make_ready(out: Path) -> None:
             (out / name).unlink()
 
 
-def finish(out: Path, about: Mapping[str, Any]) -> None:
-    """Write `tokenizer.json`, which declares the tokenizer whole.
-
-    Args:
-        out: the directory, with all other files in it.
-        about: what it says.
+def is_finished(out: Path, about: Mapping[str, Any]) -> bool:
+    """Return whether the very tokenizer that `about`, the content of a `tokenizer.json`, describes is in `out`.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the system refuses to say.
     """
-    write_bytes(out / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
+    try:
+        with explained(out, "reading"):
+            return (out / ABOUT).read_bytes() == _content(about)
+    except FileNotFoundError:
+        return False
+
+
+def write_tokenizer(out: Path, about: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    """Write a tokenizer's directory, made ready before: last `tokenizer.json`, which declares it whole.
+
+    Args:
+        out: the directory.
+        about: what `tokenizer.json` says.
+        files: all others, by their names.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    for name, data in files.items():
+        write_bytes(out / name, data)
+    write_bytes(out / ABOUT, _content(about))
     (out / UNFINISHED).unlink(missing_ok=True)
+
+
+def _content(about: Mapping[str, Any]) -> bytes:
+    return (json.dumps(about, indent=2) + "\n").encode()

@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from duologue.errors import UserError
 from duologue.formats import seeds
-from duologue.formats.publish import make_directory, write_bytes
-from duologue.tokenize.directory import finish
+from duologue.formats.publish import make_directory
+from duologue.tokenize.directory import write_tokenizer
 from duologue.tokenize.mfcc import (
     BINS,
     DIMENSIONS,
@@ -137,8 +137,7 @@ def fit(
         **WAY,
     }
     make_directory(directory)
-    write_bytes(directory / QUANTIZER, quantizer)
-    write_bytes(directory / VOCODER, save({"log_magnitude": means.astype(np.float16)}))
     about = {"kind": identity["kind"], "format": FORMAT, "identity": identity, "fit": report}
-    finish(directory, about)
+    vocoder = save({"log_magnitude": means.astype(np.float16)})
+    write_tokenizer(directory, about, {QUANTIZER: quantizer, VOCODER: vocoder})
     return report

@@ -12,10 +12,11 @@ import torch
 from duologue.formats import seeds
 from duologue.formats.rejects import Unusable
 from duologue.tokenize.devices import own_device
+from duologue.tokenize.directory import write_tokenizer
 from duologue.tokenize.encoder import PRECISIONS, HubertTokenizer
 from duologue.tokenize.fit import check_enough, clustered, usage
 from duologue.tokenize.hubert import Hubert
-from duologue.tokenize.importing import Model, write_tokenizer
+from duologue.tokenize.importing import Model, describe
 from duologue.tokenize.quantizer import KMeans
 
 
@@ -57,7 +58,8 @@ def fit_hubert(
     centroids = clustered(points, units, seed).astype(np.float32)
     counts = torch.bincount(KMeans(torch.from_numpy(centroids))(torch.from_numpy(points)).long(), minlength=units)
     report = {"frames": len(points), "seed": seed, **usage(counts.numpy())}
-    write_tokenizer(out, model, units, {"kind": "kmeans"}, {"centroids": centroids}, fit=report)
+    about, files = describe(model, units, {"kind": "kmeans"}, {"centroids": centroids}, fit=report)
+    write_tokenizer(out, about, files)
     return report
 
 

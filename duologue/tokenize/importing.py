@@ -16,10 +16,9 @@ from safetensors import torch as safe_torch
 from duologue.errors import UserError
 from duologue.formats.foreign import foreign
 from duologue.formats.hub import download, is_hub_name
-from duologue.formats.publish import write_bytes
 from duologue.tokenize.architecture import SAMPLE_RATE, Architecture
 from duologue.tokenize.checkpoints import read_checkpoint
-from duologue.tokenize.directory import finish, make_ready
+from duologue.tokenize.directory import is_finished, make_ready, write_tokenizer
 from duologue.tokenize.encoder import PRECISIONS, WAY
 from duologue.tokenize.quantizer_files import read_quantizer
 from duologue.tokenize.tokenizer import FORMAT, MODEL, QUANTIZER
@@ -40,7 +39,8 @@ def import_tokenizer(
         checkpoint: a fairseq `.pt` file, a Hugging Face directory, a torchaudio state, or the name of a model on the
             hub (owner/name), which is downloaded.
         quantizer: a scikit-learn k-means (joblib), a torch k-means dict, SpiritLM's linear quantizer, or `.npy`.
-        out: the tokenizer's directory; empty, not there, or what an interrupted import left.
+        out: the tokenizer's directory; empty, not there, or what an interrupted import left. One that holds the very
+            same tokenizer is left as it is.
         layer: the transformer layer whose output is quantized, counted from 1.
         precision: "float32" or "bfloat16", of the computation; the weights are kept in float32.
 
@@ -48,7 +48,7 @@ def import_tokenizer(
         The content of `tokenizer.json`.
 
     Raises:
-        UserError: an option is out of range, a file cannot be used, the two don't fit, or `out` holds something.
+        UserError: an option is out of range, a file cannot be used, the two don't fit, or `out` holds something else.
     """
     model = read_model(checkpoint, layer, precision)
     units = read_quantizer(Path(quantizer))
@@ -58,9 +58,12 @@ def import_tokenizer(
             where=quantizer,
             hint="Give the quantizer that was made for this model",
         )
-    make_ready(out)
     origin = {"quantizer": units.name, "quantizer_sha256": units.sha256}
-    return write_tokenizer(out, model, units.units, units.about, units.tensors, origin=origin)
+    about, files = describe(model, units.units, units.about, units.tensors, origin=origin)
+    if not is_finished(out, about):
+        make_ready(out)
+        write_tokenizer(out, about, files)
+    return about
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,7 @@ def read_model(checkpoint: str, layer: int, precision: str) -> Model:
     return Model(architecture, layer, source.normalise, precision, tensors, origin)
 
 
-def write_tokenizer(
-    out: Path,
+def describe(
     model: Model,
     vocabulary: int,
     quantizer: Mapping[str, Any],
@@ -125,26 +127,18 @@ def write_tokenizer(
     *,
     origin: Mapping[str, Any] | None = None,
     fit: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write a tokenizer's directory, made ready before.
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the content of a tokenizer's `tokenizer.json`, and its other files by their names.
 
     Args:
-        out: the directory.
         model: its network.
         vocabulary: number of different units.
         quantizer: what `tokenizer.json` says of the quantizer.
         tensors: of the quantizer.
         origin: what the quantizer was read from.
         fit: how it was fitted.
-
-    Returns:
-        The content of `tokenizer.json`.
-
-    Raises:
-        UserError: a file cannot be written.
     """
-    network = safe_torch.save(dict(model.tensors))
-    quantized = safe_numpy.save(dict(tensors))
+    files = {MODEL: safe_torch.save(dict(model.tensors)), QUANTIZER: safe_numpy.save(dict(tensors))}
     identity = {
         "kind": "hubert",
         "rate": model.architecture.rate,
@@ -155,18 +149,15 @@ def write_tokenizer(
         "precision": model.precision,
         "architecture": model.architecture.to_dict(),
         "quantizer": dict(quantizer),
-        "model_sha256": hashlib.sha256(network).hexdigest(),
-        "quantizer_sha256": hashlib.sha256(quantized).hexdigest(),
+        "model_sha256": hashlib.sha256(files[MODEL]).hexdigest(),
+        "quantizer_sha256": hashlib.sha256(files[QUANTIZER]).hexdigest(),
         **WAY,
     }
     about: dict[str, Any] = {"kind": identity["kind"], "format": FORMAT, "identity": identity}
     about["origin"] = {**model.origin, **(origin or {})}
     if fit is not None:
         about["fit"] = dict(fit)
-    write_bytes(out / MODEL, network)
-    write_bytes(out / QUANTIZER, quantized)
-    finish(out, about)
-    return about
+    return about, files
 
 
 def _local(checkpoint: str) -> Path:

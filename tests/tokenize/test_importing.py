@@ -356,7 +356,14 @@ def test_name_that_is_neither_a_path_nor_on_the_hub_is_told(tmp_path, made, monk
     assert "online" in error.hint
 
 
-def test_tokenizer_that_is_there_is_not_written_over(tmp_path, made):
+def test_import_given_again_after_its_end_changes_nothing(tmp_path, made):
+    about = imported(made / "base", made, tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    assert imported(made / "base", made, tmp_path / "out") == about
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_another_tokenizer_that_is_there_is_not_written_over(tmp_path, made):
     imported(made / "base", made, tmp_path / "out")
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     with pytest.raises(UserError, match="holds a tokenizer already"):
