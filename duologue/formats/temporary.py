@@ -14,6 +14,12 @@ def temporary_name(name: str) -> str:
     return f"{TEMPORARY}{uuid.uuid4().hex}-{name}"
 
 
-def is_temporary(name: str) -> bool:
-    """Return whether `temporary_name` made a name. Others may begin in the same way, and be somebody else's."""
-    return re.match(f"{re.escape(TEMPORARY)}[0-9a-f]{{32}}-", name) is not None
+def is_temporary(name: str, of: str | None = None) -> bool:
+    """Return whether `temporary_name` made a name. Others may begin in the same way, and be somebody else's.
+
+    Args:
+        name: of a file or a directory.
+        of: what `temporary_name` was given; whatever it was, by default.
+    """
+    given = ".*" if of is None else re.escape(of)
+    return re.fullmatch(f"{re.escape(TEMPORARY)}[0-9a-f]{{32}}-{given}", name, re.DOTALL) is not None

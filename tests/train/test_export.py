@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import duologue.train.export
 from duologue.errors import UserError
+from duologue.formats.temporary import temporary_name
 from duologue.train.checkpoint import checkpoints, load_checkpoint_model
 from duologue.train.export import export_hf
 
@@ -50,6 +51,35 @@ def test_the_same_checkpoint_gives_the_same_bytes(stage2_run: Path, tmp_path: Pa
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
         assert path.stat().st_mode & 0o444 == 0o444
+
+
+def test_an_export_given_again_after_its_end_changes_nothing(stage2_run: Path, tmp_path: Path) -> None:
+    about = export_hf(stage2_run, tmp_path / "model")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "model").iterdir()}
+    assert export_hf(stage2_run, tmp_path / "model") == about
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "model").iterdir()} == before
+
+
+def test_another_model_that_is_there_is_not_written_over(stage2_run: Path, tmp_path: Path) -> None:
+    export_hf(stage2_run, tmp_path / "model")
+    before = {path: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    with pytest.raises(UserError, match="not empty"):
+        export_hf(stage2_run, tmp_path / "model", dtype="float32")
+    with pytest.raises(UserError, match="not empty"):
+        export_hf(checkpoints(stage2_run)[0], tmp_path / "model")
+    assert {path: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
+    (tmp_path / "model" / "duologue.json").write_text("[]")
+    with pytest.raises(UserError, match="not empty"):
+        export_hf(stage2_run, tmp_path / "model")
+
+
+def test_what_killed_exports_left_beside_a_model_is_deleted(stage2_run: Path, tmp_path: Path) -> None:
+    ours, others = temporary_name("model"), [temporary_name("my-model"), ".tmp-model"]
+    for name in (ours, *others):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"half")
+    export_hf(stage2_run, tmp_path / "model")
+    assert {path.name for path in tmp_path.iterdir()} == {"model", *others}
 
 
 def test_a_directory_that_holds_something_is_left_alone(stage2_run: Path, tmp_path: Path) -> None:
