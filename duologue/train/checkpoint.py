@@ -124,7 +124,7 @@ def read_trainer(checkpoint: Path) -> dict[str, Any]:
         for name, size in about["files"].items():
             found = (checkpoint / name).stat().st_size
             if found != size:
-                raise ValueError(f"{name} has {found:,} bytes instead of {size}")
+                raise ValueError(f"{name} has {found:,} bytes instead of {size:,}")
     return about
 
 

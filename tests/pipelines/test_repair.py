@@ -110,8 +110,10 @@ def test_just_what_is_damaged_is_made_again_to_the_same_bytes(
     damage(out, lab)
     assert verify(out)
     before = {path.name: path.stat().st_ino for path in out.glob("*.tar")}
+    names = {path.name for path in out.iterdir()}
     done = repair(out)
     assert done.partitions == numbers and done.problems and not done.left
+    assert sorted(done.removed) == sorted(names - {path.name for path in out.iterdir()})
     assert not (out / CARD).exists()
     synthesize(lab / "manifests" / "talks", out, KEPT, rows_per_shard=1)
     assert contents(out) == contents(lab / "units" / "talks")
@@ -157,6 +159,7 @@ def test_an_unfinished_run_is_repaired_by_its_sidecars(
     done = repair(out)
     (problem,) = done.problems
     assert done.partitions == [1] and not done.finished and name in problem and says in problem
+    assert not done.again and not done.known
     synthesize(lab / "manifests" / "talks", out, KEPT, rows_per_shard=1)
     assert contents(out) == contents(lab / "units" / "talks")
 
@@ -201,6 +204,7 @@ def test_a_mix_is_repaired_and_its_command_named(
     damage(out)
     done = repair(out)
     assert done.partitions == numbers
+    assert (out / "vocabulary").exists() == ("vocabulary" not in done.removed) == bool(numbers)
     words = done.again
     assert done.known and words[:4] == ["mix", f"{lab / 'units' / 'talks'}:1.5", "--stage", "2"]
     assert words[words.index("--epochs") + 1] == "2" and "VOCABULARY" not in words

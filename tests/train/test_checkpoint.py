@@ -90,6 +90,23 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(
     assert train(recipe(), stage2_set, run)["step"] == 20
 
 
+def test_a_checkpoint_that_lost_bytes_of_any_file_gives_no_model(stage2_run: Path, tmp_path: Path) -> None:
+    checkpoint = Path(shutil.copytree(checkpoints(stage2_run)[-1], tmp_path / "checkpoint"))
+    whole = (checkpoint / "optimizer.safetensors").read_bytes()
+    (checkpoint / "optimizer.safetensors").write_bytes(whole[:-1])
+    message = rf"optimizer\.safetensors has {len(whole) - 1:,} bytes instead of {len(whole):,}"
+    with pytest.raises(UserError, match=message):
+        load_checkpoint_model(checkpoint)
+
+
+def test_what_the_system_refuses_to_read_of_a_checkpoint_is_told_as_it_is(stage2_run: Path, tmp_path: Path) -> None:
+    checkpoint = Path(shutil.copytree(checkpoints(stage2_run)[-1], tmp_path / "checkpoint"))
+    (checkpoint / "trainer.json").unlink()
+    (checkpoint / "trainer.json").symlink_to(checkpoint / "trainer.json")
+    with pytest.raises(UserError, match=r"^a link leads back to itself"):
+        read_trainer(checkpoint)
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("step", "20"), ("tokens", None), ("run", 3), ("files", []), ("data", {}), ("data", "x")]
 )
