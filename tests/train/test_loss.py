@@ -12,6 +12,8 @@ def _case(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tenso
     head = torch.randn(300, 16, dtype=dtype, requires_grad=True)
     targets = torch.randint(0, 300, (50,))
     targets[::7] = -100
+    # Classes at both ends, of which the first is next to those that are none.
+    targets[1], targets[2] = 0, 299
     return hidden, head, targets
 
 
