@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def commit_problems(directory: Path, card: Card) -> Iterator[Problem]:
     if not any(directory.glob(f"{stem}-*.json")):
         return
     todo = partitions_of(card)
+    listed = _listed(card)
     paths = [directory / file_name(stem, partition.index, "json") for partition in todo]
     for partition, path, sidecar in zip(todo, paths, read_sidecars(paths), strict=True):
         if sidecar is None:
@@ -58,7 +60,7 @@ def commit_problems(directory: Path, card: Card) -> Iterator[Problem]:
                 f"the sidecar is of a run with other inputs, settings or tokenizer: it says "
                 f"{sidecar.fingerprint[:12]}, the card {card.fingerprint[:12]}",
             )
-        elif sidecar.partition != partition or _entries(sidecar, stem) != _listed(card, partition):
+        elif sidecar.partition != partition or _entries(sidecar, stem) != listed.get(partition.index, {}):
             yield Problem(path, "the sidecar does not say what the card says of its shard")
 
 
@@ -69,5 +71,9 @@ def _entries(sidecar: Sidecar, stem: str) -> dict[str, object]:
     }
 
 
-def _listed(card: Card, partition: Partition) -> dict[str, object]:
-    return {shard["name"]: dict(shard) for shard in card.shards if number_of(Path(shard["name"])) == partition.index}
+def _listed(card: Card) -> Mapping[int | None, dict[str, object]]:
+    """Return what the card says of the shards, by the number of their partition and by name."""
+    by_number: defaultdict[int | None, dict[str, object]] = defaultdict(dict)
+    for shard in card.shards:
+        by_number[number_of(Path(shard["name"]))][shard["name"]] = dict(shard)
+    return by_number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +79,9 @@ def repair(directory: Path, parents: Sequence[Path] = ()) -> Repair:
                 where=found[0].path,
                 hint="Copy its sidecars to it too (*.json), or delete the directory and make it again",
             )
-        left = [problem for problem in found if _is_foreign(problem.path, directory, card)]
-        mended = [problem for problem in found if problem not in left]
+        foreign = _foreign({problem.path for problem in found}, directory, card)
+        left = [problem for problem in found if problem.path in foreign]
+        mended = [problem for problem in found if problem.path not in foreign]
         if not mended:
             return Repair([str(p) for p in found], (), (), [str(p) for p in left], (), finished=card is not None)
         damaged = sorted({number for p in mended if (number := number_of(p.path)) is not None})
@@ -128,18 +129,20 @@ def _unfinished(directory: Path, error: UserError) -> list[Problem]:
     return problems
 
 
-def _is_foreign(path: Path, directory: Path, card: Card | None) -> bool:
-    """Say whether a file that is named like a shard is none of the artefact's: nobody asked to delete it."""
-    number = number_of(path)
-    if number is None or card is None:
-        return False
+def _foreign(paths: Collection[Path], directory: Path, card: Card | None) -> set[Path]:
+    """Return those files that are named like shards and are none of the artefact's: nobody asked to delete them."""
+    if card is None:
+        return set()
     stem = stem_of(card)
-    (sidecar,) = read_sidecars([directory / file_name(stem, number, "json")])
     known = {shard["name"] for shard in card.shards}
-    if sidecar is not None:
-        known |= {shard["name"] for shard in sidecar.shards.values()}
-    own = {file_name(stem, partition.index, "json") for partition in partitions_of(card)}
-    return path.name not in known | own
+    known |= {file_name(stem, partition.index, "json") for partition in partitions_of(card)}
+    numbers = {path: number for path in paths if (number := number_of(path)) is not None and path.name not in known}
+    sidecars = read_sidecars([directory / file_name(stem, number, "json") for number in numbers.values()])
+    return {
+        path
+        for path, sidecar in zip(numbers, sidecars, strict=True)
+        if sidecar is None or path.name not in {shard["name"] for shard in sidecar.shards.values()}
+    }
 
 
 def _take_back(directory: Path, damaged: Sequence[int], problems: Sequence[Problem]) -> list[str]:

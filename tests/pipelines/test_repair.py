@@ -17,11 +17,12 @@ from duologue.pipelines.fit import fit_tokenizer
 from duologue.pipelines.mix import mix
 from duologue.pipelines.mix_settings import MixSettings, UnitSource
 from duologue.pipelines.recall import command_of
-from duologue.pipelines.repair import repair
+from duologue.pipelines.repair import Repair, repair
 from duologue.pipelines.synthesize import Settings, synthesize
 from duologue.pipelines.verify import verify
 from duologue.tokenize.thresholds import Thresholds
 from tests.pipelines.comparing import contents
+from tests.pipelines.effort import calls, unit_set
 from tests.pipelines.test_verify import agree, members, replace_shard
 
 KEPT = Settings(keep_audio=True)
@@ -289,3 +290,12 @@ def test_other_directories_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such directory"):
         repair(tmp_path / "nowhere")
     assert (tmp_path / "notes.json").exists()
+
+
+def test_many_lost_shards_are_taken_back_in_time_that_grows_with_them(tmp_path: Path) -> None:
+    unit_set(tmp_path / "few", 20)
+    unit_set(tmp_path / "many", 200)
+    cost = calls(lambda: repair(tmp_path / "few"))
+    found: list[Repair] = []
+    assert calls(lambda: found.append(repair(tmp_path / "many"))) < 12 * cost
+    assert found[0].partitions == list(range(200))
