@@ -24,19 +24,21 @@ def say(text: str) -> None:
 
 
 class Watch:
-    """Progress of a piece of work of known size; use as a context manager.
+    """Progress of a piece of work; use as a context manager.
 
     Args:
         what: the work, such as "synthesize".
-        total: its size, in `unit`.
+        total: its size, in `unit`; None where nobody knows before its end.
         unit: what is counted, in the plural, such as "dialogues".
         done: how much was done before, by an earlier run.
+        quiet: whether nothing is said of work that is short; else its end is.
     """
 
-    def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
+    def __init__(self, what: str, total: int | None, unit: str, done: int = 0, *, quiet: bool = False) -> None:
         self._what, self._total, self._unit = what, total, unit
         self._first = self._done = done
         self._began = self._said = time.monotonic()
+        self._says_end = not quiet
         self._bar: Progress | None = None
         console = Console(stderr=True)
         if console.is_terminal:
@@ -44,7 +46,7 @@ class Watch:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TaskProgressColumn(),
-                TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}, {task.fields[rate]}"),
+                TextColumn("{task.fields[amount]}, {task.fields[rate]}"),
                 TimeRemainingColumn(),
                 console=console,
             )
@@ -53,10 +55,10 @@ class Watch:
         if self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task(
-                self._what, total=self._total, completed=self._done, unit=self._unit, rate=""
+                self._what, total=self._total, completed=self._done, amount=self._amount(), rate=""
             )
         elif self._first:
-            say(f"{self._what}: {self._first:,} of {self._total:,} {self._unit} were done before")
+            say(f"{self._what}: {self._amount()} were done before")
         return self
 
     def __exit__(
@@ -64,14 +66,14 @@ class Watch:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif kind is None:
+        elif kind is None and self._says_end:
             self._line()
 
     def reach(self, done: int) -> None:
         """Say that `done` of the total is done, earlier runs included."""
         self._done = done
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, rate=f"{self._rate():,.1f}/s")
+            self._bar.update(self._task, completed=done, amount=self._amount(), rate=f"{self._rate():,.1f}/s")
         elif time.monotonic() - self._said >= _SECONDS_BETWEEN_LINES:
             self._line()
 
@@ -79,14 +81,20 @@ class Watch:
         """Say that `count` more are done."""
         self.reach(self._done + count)
 
+    def _amount(self) -> str:
+        of = "" if self._total is None else f" of {self._total:,}"
+        return f"{self._done:,}{of} {self._unit}"
+
     def _rate(self) -> float:
         return (self._done - self._first) / max(time.monotonic() - self._began, 1e-6)
 
     def _line(self) -> None:
         self._said = time.monotonic()
+        self._says_end = True
         rate = self._rate()
-        left = f", {(self._total - self._done) / rate:,.0f} s left" if rate and self._done < self._total else ""
-        say(f"{self._what}: {self._done:,} of {self._total:,} {self._unit}, {rate:,.1f}/s{left}")
+        missing = 0 if self._total is None else self._total - self._done
+        left = f", {missing / rate:,.0f} s left" if rate and missing > 0 else ""
+        say(f"{self._what}: {self._amount()}, {rate:,.1f}/s{left}")
 
 
 @contextmanager

@@ -41,6 +41,23 @@ def test_short_work_is_told_once_at_its_end(capsys):
     assert without_rates(capsys.readouterr().err) == ["mix: 3 of 3 sequences, R/s"]
 
 
+def test_work_of_unknown_size_is_told_without_an_end(capsys, every_line):
+    with Watch("manifest dialogues", None, "dialogues") as watch:
+        watch.advance(1500)
+    assert without_rates(capsys.readouterr().err) == ["manifest dialogues: 1,500 dialogues, R/s"] * 2
+
+
+def test_quiet_work_is_told_only_where_it_takes_long(capsys, monkeypatch):
+    def work() -> list[str]:
+        with Watch("verify", 3, "shards", quiet=True) as watch:
+            watch.reach(3)
+        return without_rates(capsys.readouterr().err)
+
+    assert work() == []
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    assert work() == ["verify: 3 of 3 shards, R/s"] * 2
+
+
 def test_work_that_fails_does_not_claim_its_end(capsys):
     with pytest.raises(RuntimeError), Watch("mix", 3, "sequences"):
         raise RuntimeError
@@ -56,6 +73,14 @@ def test_terminal_gets_a_bar_with_rate_and_time_left(capsys, monkeypatch):
     assert "3,000 of 3,000 sequences" in shown
     assert "/s" in shown
     assert "0:00:00" in shown
+
+
+def test_terminal_gets_a_bar_for_work_of_unknown_size(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    with Watch("manifest dialogues", None, "dialogues") as watch:
+        watch.advance(1500)
+    assert "1,500 dialogues, " in re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", capsys.readouterr().err)
 
 
 def test_work_of_others_is_counted_while_it_goes_on_and_at_its_end(capsys, every_line):

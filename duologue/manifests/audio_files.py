@@ -19,6 +19,7 @@ from duologue.formats.rejects import Reject, Unusable
 from duologue.manifests.schema import AudioChannel
 from duologue.manifests.sides import PAIRS
 from duologue.manifests.transcripts import SUFFIXES as TRANSCRIPTS
+from duologue.progress import Watch
 
 _DECODED = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".aiff", ".aif", ".au", ".w64", ".rf64", ".caf")
 # Audio that is not decoded here is listed all the same, so that it shows up among the rejects.
@@ -99,11 +100,13 @@ def identity(
     """
     total = 0
     heads = []
-    for path in audio:
-        with explained(path, "reading"):
-            size, digest = head_of(path)
-        heads.append([file_name(path, root), size, digest])
-        total += size
+    with Watch("manifest: a look at the audio", len(audio), "files") as watch:
+        for path in audio:
+            with explained(path, "reading"):
+                size, digest = head_of(path)
+            heads.append([file_name(path, root), size, digest])
+            total += size
+            watch.advance()
     texts_root = texts_root or root
     about = {"files": len(audio), "bytes": total, "sha256_of_heads": fingerprint(heads)}
     digests = []

@@ -18,6 +18,7 @@ from duologue.manifests.schema import Dialogue
 from duologue.manifests.shapes import GATHERED, SHAPES, Layout, detect, fits, layout_of_fields, own_id, read_dialogue
 from duologue.manifests.sources import Source, find_sources
 from duologue.manifests.splits import Splits, split_of
+from duologue.progress import Watch
 
 
 def write_dialogues(
@@ -61,13 +62,15 @@ def write_dialogues(
 
     def read() -> Iterator[Dialogue | Reject]:
         records = ((each, outcome) for each in found for outcome in _dialogues(each, shape, fields))
-        for each, outcome in itertools.islice(records, limit):
-            if isinstance(outcome, Reject):
-                yield outcome
-                continue
-            id, turns, rejects = outcome
-            yield Dialogue(id, source or each.name, split_of(id, splits), licence, turns)
-            yield from rejects
+        with Watch("manifest dialogues", None, "dialogues") as watch:
+            for each, outcome in itertools.islice(records, limit):
+                watch.advance()
+                if isinstance(outcome, Reject):
+                    yield outcome
+                    continue
+                id, turns, rejects = outcome
+                yield Dialogue(id, source or each.name, split_of(id, splits), licence, turns)
+                yield from rejects
 
     return write_manifest(out, "dialogues", config, read)
 

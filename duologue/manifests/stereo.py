@@ -20,6 +20,7 @@ from duologue.manifests.manifest import write_manifest
 from duologue.manifests.schema import Recording
 from duologue.manifests.splits import SplitPlan, Splits, identity_of, plan_splits, split_called
 from duologue.manifests.transcripts import by_start, read_turns
+from duologue.progress import Watch
 
 
 def write_recordings(
@@ -103,9 +104,12 @@ class _Found:
     transcripts: Path | None
 
     def calls(self, raw_rate: int | None) -> Iterator[Call | Reject]:
-        yield from calls_of_files(self.files, self.root, self.transcripts or self.root, raw_rate)
-        for rows in self.tables:
-            yield from calls_of_table(rows, self.root, self.transcripts, raw_rate)
+        of_files = calls_of_files(self.files, self.root, self.transcripts or self.root, raw_rate)
+        of_tables = (calls_of_table(rows, self.root, self.transcripts, raw_rate) for rows in self.tables)
+        with Watch("manifest stereo", None, "recordings") as watch:
+            for call in chain(of_files, *of_tables):
+                yield call
+                watch.advance()
 
     def identity(self) -> dict[str, Any]:
         rows = [row for row in chain(*self.tables) if isinstance(row, Listed)]

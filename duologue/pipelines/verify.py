@@ -21,6 +21,7 @@ from duologue.manifests.manifest import Manifest
 from duologue.manifests.schema import Dialogue
 from duologue.manifests.splits import NAMES
 from duologue.pipelines.commits import Problem, commit_problems
+from duologue.progress import Watch
 
 # Without these, what is in samples cannot be checked. `read_card` asks for what every card has.
 _NEEDED = {
@@ -64,15 +65,17 @@ def _told(error: UserError, directory: Path) -> Problem:
 
 def _files(directory: Path, card: Card) -> Iterator[Problem]:
     named = set()
-    for shard in card.shards:
-        path = directory / shard["name"]
-        named.add(path.name)
-        if not path.is_file():
-            yield Problem(path, "the shard is missing")
-        elif path.stat().st_size != shard["bytes"]:
-            yield Problem(path, f"it has {path.stat().st_size:,} bytes, the card says {shard['bytes']:,}")
-        elif sha256_file(path) != shard["sha256"]:
-            yield Problem(path, "its checksum is not the card's: its bytes were changed")
+    with Watch("verify: checksums", len(card.shards), "shards", quiet=True) as watch:
+        for shard in card.shards:
+            path = directory / shard["name"]
+            named.add(path.name)
+            if not path.is_file():
+                yield Problem(path, "the shard is missing")
+            elif path.stat().st_size != shard["bytes"]:
+                yield Problem(path, f"it has {path.stat().st_size:,} bytes, the card says {shard['bytes']:,}")
+            elif sha256_file(path) != shard["sha256"]:
+                yield Problem(path, "its checksum is not the card's: its bytes were changed")
+            watch.advance()
     for path in sorted([*directory.glob("*.tar"), *directory.glob("*-[0-9]*.parquet")]):
         if path.name not in named:
             yield Problem(path, "the card does not know this shard")
@@ -106,22 +109,28 @@ def _manifest(directory: Path, card: Card) -> Iterator[Problem]:
         except UserError as error:
             yield _told(error, directory)
     seen: set[str] = set()
-    for row in manifest.rows():
-        if row.id in seen:
-            yield Problem(directory, f"the id {row.id} comes twice")
-        seen.add(row.id)
-        if row.split not in NAMES:
-            yield Problem(directory, f"{row.id} is in a split {row.split!r}")
-        sides = {turn.speaker for turn in row.turns} if isinstance(row, Dialogue) else set()
-        if not sides <= {0, 1}:
-            yield Problem(directory, f"{row.id} has speakers {sorted(sides)}")
+    with Watch("verify: content", len(manifest), "rows", quiet=True) as watch:
+        for row in manifest.rows():
+            if row.id in seen:
+                yield Problem(directory, f"the id {row.id} comes twice")
+            seen.add(row.id)
+            if row.split not in NAMES:
+                yield Problem(directory, f"{row.id} is in a split {row.split!r}")
+            sides = {turn.speaker for turn in row.turns} if isinstance(row, Dialogue) else set()
+            if not sides <= {0, 1}:
+                yield Problem(directory, f"{row.id} has speakers {sorted(sides)}")
+            watch.advance()
 
 
 def _samples(directory: Path, card: Card, stem: str) -> Iterator[tuple[Path, Sample]]:
-    for shard in card.shards:
-        if shard["name"].startswith(f"{stem}-"):
-            for sample in read_shard(directory / shard["name"]):
-                yield directory / shard["name"], sample
+    paths = [directory / shard["name"] for shard in card.shards if shard["name"].startswith(f"{stem}-")]
+    if not paths:
+        return
+    with Watch(f"verify: content of {stem}", len(paths), "shards", quiet=True) as watch:
+        for path in paths:
+            for sample in read_shard(path):
+                yield path, sample
+            watch.advance()
 
 
 def _units(directory: Path, card: Card) -> Iterator[Problem]:

@@ -91,6 +91,12 @@ def test_the_same_dialogues_come_out_of_every_format(tmp_path, kind):
     assert first.turns == (DialogueTurn(1, "Hello?"), DialogueTurn(0, "Hi."), DialogueTurn(1, "Bye."))
 
 
+def test_how_many_dialogues_were_read_is_told(tmp_path, capsys):
+    (tmp_path / "chats.jsonl").write_text(lines(*CHATS))
+    write_dialogues([str(tmp_path / "chats.jsonl")], tmp_path / "out")
+    assert capsys.readouterr().err.startswith("manifest dialogues: 2 dialogues, ")
+
+
 def test_a_single_dialogue_is_a_file_of_one(tmp_path):
     (tmp_path / "one.json").write_text(json.dumps(CHATS[0], indent=1))
     assert write_dialogues([str(tmp_path / "one.json")], tmp_path / "out").totals["samples"] == 1

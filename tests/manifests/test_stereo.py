@@ -51,6 +51,15 @@ def test_a_stereo_file_is_a_recording(tmp_path):
     assert card.totals == {"inputs": 1, "samples": 1, "rejects": 0}
 
 
+def test_how_much_audio_was_looked_at_is_told(tmp_path, capsys):
+    for name in ("c1", "c2"):
+        write(tmp_path / "calls" / f"{name}.wav", channels=2)
+    write_recordings([str(tmp_path / "calls")], tmp_path / "out")
+    look, made = capsys.readouterr().err.splitlines()
+    assert look.startswith("manifest: a look at the audio: 2 of 2 files, ")
+    assert made.startswith("manifest stereo: 2 recordings, ")
+
+
 @pytest.mark.parametrize(("first", "second"), MARKERS)
 @pytest.mark.parametrize("separator", ["_", "-", ".", " "])
 def test_mono_files_pair_by_the_marker_at_the_end_of_their_names(tmp_path, first, second, separator):

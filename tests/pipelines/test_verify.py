@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from duologue import progress
 from duologue.errors import UserError
 from duologue.formats.card import CARD, read_card, write_card
 from duologue.formats.rejects import REJECTS, Reject
@@ -120,6 +121,25 @@ def first_shard(directory: Path) -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_undamaged_artefact_has_no_problems(artefacts: Path, kind: str) -> None:
     assert verify(artefacts / kind) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"), [("dialogues", "content"), ("units", "content of units"), ("stage2", "content of train")]
+)
+def test_verify_tells_how_far_it_is_where_it_takes_long(
+    artefacts: Path,
+    kind: str,
+    content: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verify(artefacts / kind)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    verify(artefacts / kind)
+    told = capsys.readouterr().err
+    assert "verify: checksums: " in told
+    assert f"verify: {content}: " in told
 
 
 def test_what_has_no_card_is_refused(tmp_path: Path) -> None:
