@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from duologue.errors import UserError, explained
 from duologue.formats.card import CARD, RUN, Card, mending, read_card
 from duologue.formats.metrics import METRICS, VALID, read_lines
 from duologue.formats.places import shown
-from duologue.formats.rejects import REJECTS, Reject, read_rejects
+from duologue.formats.rejects import REJECTS, Reject, each_reject
 from duologue.formats.shards import Sample, read_shard
 
 _KINDS = ("dialogues", "recordings", "units", "sequences")
@@ -153,15 +152,15 @@ def spread_samples(artefact: Artefact, most: int, shards: int = 24) -> Iterator[
             quota, left = quota - 1, left - 1
 
 
-def rejects_of(artefact: Artefact) -> list[Reject]:
-    """Read the rejects of an artefact.
+def rejects_of(artefact: Artefact) -> Iterator[Reject]:
+    """Yield the rejects of an artefact.
 
     Raises:
         UserError: the file is damaged.
     """
     try:
-        return read_rejects(artefact.directory)
-    except (OSError, pa.ArrowInvalid, TypeError) as error:
+        yield from each_reject(artefact.directory)
+    except (OSError, ValueError) as error:  # pyarrow's own are both
         raise UserError(
             f"the rejects cannot be read ({error})",
             where=artefact.directory / REJECTS,

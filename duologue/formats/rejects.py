@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from duologue.formats.parquet import open_parquet
 from duologue.formats.publish import publishing
 
 REJECTS = "rejects.parquet"
+OF_TURNS = "turn:"
+"""Before the reason, where single turns are counted."""
+_ROWS_AT_ONCE = 1_000
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -63,8 +66,8 @@ class Reject:
 
     @property
     def counted_as(self) -> str:
-        """The reason, of a turn with `turn:` before it: a turn is no input."""
-        return self.reason if self.turn is None else f"turn:{self.reason}"
+        """The reason, of a turn with `OF_TURNS` before it: a turn is no input."""
+        return self.reason if self.turn is None else f"{OF_TURNS}{self.reason}"
 
 
 def write_rejects(directory: Path, rejects: Sequence[Reject]) -> None:
@@ -80,16 +83,27 @@ def write_rejects(directory: Path, rejects: Sequence[Reject]) -> None:
         pq.write_table(table, file)
 
 
-def read_rejects(directory: Path) -> list[Reject]:
-    """Read the rejects of an artefact; an empty list where it has none."""
+def each_reject(directory: Path) -> Iterator[Reject]:
+    """Yield the rejects of an artefact, of which there may be millions; none where it has none.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged.
+    """
     path = directory / REJECTS
     if not path.exists():
-        return []
+        return
     with open_parquet(path) as rows:
-        return [Reject(**row) for row in rows.read(SCHEMA.names, use_threads=False).to_pylist()]
+        for batch in rows.iter_batches(_ROWS_AT_ONCE, columns=SCHEMA.names, use_threads=False):
+            yield from (Reject(**row) for row in batch.to_pylist())
 
 
-def count_by_reason(rejects: Sequence[Reject]) -> dict[str, int]:
+def read_rejects(directory: Path) -> list[Reject]:
+    """Return the rejects of an artefact; see `each_reject`."""
+    return list(each_reject(directory))
+
+
+def count_by_reason(rejects: Iterable[Reject]) -> dict[str, int]:
     """Count whole inputs and single turns by reason, most frequent first, then by name."""
     counts = Counter(reject.counted_as for reject in rejects)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -11,7 +11,7 @@ import numpy as np
 from duologue.errors import UserError
 from duologue.formats.card import CARD, Card, read_card
 from duologue.formats.fingerprint import sha256_file
-from duologue.formats.rejects import REJECTS, count_by_reason, read_rejects
+from duologue.formats.rejects import OF_TURNS, REJECTS, count_by_reason, each_reject
 from duologue.formats.sequences import VOCABULARY, Document, PackedSequence, packed_sequence
 from duologue.formats.shards import Sample, key_of, read_shard
 from duologue.formats.sync import FIRST_UNIT, S0, S1
@@ -88,14 +88,14 @@ def _files(directory: Path, card: Card) -> Iterator[Problem]:
 
 def _rejects(directory: Path, card: Card) -> Iterator[Problem]:
     try:
-        rejects = read_rejects(directory)
+        counts = count_by_reason(each_reject(directory))
     except (OSError, ValueError) as error:  # pyarrow's own are both
         yield Problem(directory / REJECTS, f"it cannot be read: {error}")
         return
-    whole = sum(reject.turn is None for reject in rejects)
+    whole = sum(count for reason, count in counts.items() if not reason.startswith(OF_TURNS))
     if whole != card.totals["rejects"]:
         yield Problem(directory, f"{whole:,} inputs are in the rejects, the totals say {card.totals['rejects']:,}")
-    if count_by_reason(rejects) != card.rejects:
+    if counts != card.rejects:
         yield Problem(directory, "the rejects are not those that the card counts by reason")
     if card.kind != "sequences" and card.totals["inputs"] != card.totals["samples"] + card.totals["rejects"]:
         yield Problem(directory, "the inputs are not the samples and the rejects together")

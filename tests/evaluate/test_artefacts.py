@@ -126,4 +126,4 @@ def test_damaged_rejects_are_named(tmp_path: Path):
     artefact = artefact_of(tmp_path, 1)
     (artefact.directory / "rejects.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(UserError, match="rejects"):
-        rejects_of(artefact)
+        list(rejects_of(artefact))

@@ -1,8 +1,18 @@
+import tracemalloc
+
 import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duologue.formats.rejects import SCHEMA, Reject, Unusable, count_by_reason, read_rejects, write_rejects
+from duologue.formats.rejects import (
+    SCHEMA,
+    Reject,
+    Unusable,
+    count_by_reason,
+    each_reject,
+    read_rejects,
+    write_rejects,
+)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 rejects_of_any_kind = st.builds(
@@ -16,6 +26,18 @@ def test_rejects_come_back_as_they_were_written(tmp_path_factory, rejects):
     write_rejects(directory, rejects)
     assert read_rejects(directory) == rejects
     assert bool(rejects) == (directory / "rejects.parquet").exists()
+
+
+def test_rejects_are_counted_in_memory_that_does_not_grow_with_them(tmp_path):
+    peaks = []
+    for count in (2_000, 20_000):
+        (directory := tmp_path / str(count)).mkdir()
+        write_rejects(directory, [Reject(f"call {n}", "tokenize", "mono", "one channel") for n in range(count)])
+        tracemalloc.start()
+        assert count_by_reason(each_reject(directory)) == {"mono": count}
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0]
 
 
 def test_same_rejects_are_the_same_bytes(tmp_path):
