@@ -94,6 +94,8 @@ def each_reject(directory: Path) -> Iterator[Reject]:
     if not path.exists():
         return
     with open_parquet(path) as rows:
+        if missing := [name for name in SCHEMA.names if name not in rows.schema_arrow.names]:
+            raise ValueError(f"it lacks the columns {', '.join(missing)}")
         for batch in rows.iter_batches(_ROWS_AT_ONCE, columns=SCHEMA.names, use_threads=False):
             yield from (Reject(**row) for row in batch.to_pylist())
 

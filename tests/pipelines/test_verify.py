@@ -207,6 +207,12 @@ def test_damaged_rejects_are_named(copy: Callable[[str], Path]) -> None:
     assert named(verify(path.parent), f"{path}: it cannot be read")
 
 
+def test_rejects_without_a_column_are_named(copy: Callable[[str], Path]) -> None:
+    path = copy("units") / REJECTS
+    pq.write_table(pq.read_table(path).drop_columns(["message"]), path)
+    assert named(verify(path.parent), f"{path}: it cannot be read: it lacks the columns message")
+
+
 def test_inputs_that_went_nowhere_are_noticed(copy: Callable[[str], Path]) -> None:
     directory = copy("units")
     card = read_card(directory)
