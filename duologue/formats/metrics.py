@@ -51,11 +51,16 @@ def parsed(line: bytes, name: str) -> dict[str, Any]:
     return values
 
 
-def read_lines(run: Path, name: str = METRICS) -> list[dict[str, Any]]:
+def read_lines(run: Path, name: str = METRICS, latest: int = 0) -> list[dict[str, Any]]:
     """Return the lines of a run's METRICS or VALID, in order; a torn last line is left out.
+
+    Args:
+        run: the run directory.
+        name: of the file.
+        latest: how many of the last lines; all, if 0.
 
     Raises:
         UserError: the file may not be read.
-        ValueError: another line is damaged.
+        ValueError: another of these lines is damaged.
     """
-    return [parsed(line, name) for line in whole_lines(run / name)]
+    return [parsed(line, name) for line in whole_lines(run / name)[-latest:]]

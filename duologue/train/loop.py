@@ -272,7 +272,7 @@ def _not_finite(loss: float | None, norm: float, step: int, size: int, out: Path
 
 def _result(out: Path, finished_before: bool) -> dict[str, Any]:
     last = checkpoints(out)[-1]
-    about, lines = read_trainer(last), read_lines(out)
+    about, lines = read_trainer(last), read_lines(out, latest=1)
     return {
         "checkpoint": last.name,
         "step": about["step"],

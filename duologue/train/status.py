@@ -49,7 +49,7 @@ def run_status(run: Path, sequences: int | None = None) -> dict[str, Any]:
     ends = [recipe.get("steps") or None, sequences and sequences // recipe["sequences_per_step"]]
     steps = min((end for end in ends if end), default=None)
     try:
-        lines, validations = read_lines(run), read_lines(run, VALID)
+        lines, validations = read_lines(run, latest=_LATEST + 1), read_lines(run, VALID, latest=1)
         last: Mapping[str, Any] = lines[-1] if lines else {"step": 0, "tokens": 0, "loss": None}
         per_s, seconds = _speed(lines)
         step, tokens, loss = last["step"], last["tokens"], last["loss"]
@@ -84,10 +84,9 @@ def run_status(run: Path, sequences: int | None = None) -> dict[str, Any]:
 
 
 def _speed(lines: Sequence[Mapping[str, Any]]) -> tuple[float | None, float | None]:
-    """Return tokens a second and seconds a step, of the latest steps; None where there are none."""
-    latest = lines[-_LATEST - 1 :]
-    if len(latest) < 2:
+    """Return tokens a second and seconds a step, of the latest lines; None where there are too few."""
+    if len(lines) < 2:
         return None, None
-    tokens = [after["tokens"] - before["tokens"] for before, after in pairwise(latest)]
-    seconds = sum(count / line["tokens_per_s"] for count, line in zip(tokens, latest[1:], strict=True))
+    tokens = [after["tokens"] - before["tokens"] for before, after in pairwise(lines)]
+    seconds = sum(count / line["tokens_per_s"] for count, line in zip(tokens, lines[1:], strict=True))
     return (sum(tokens) / seconds, seconds / len(tokens)) if seconds > 0 else (None, None)

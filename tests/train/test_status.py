@@ -14,6 +14,7 @@ from duologue.formats.metrics import METRICS, read_lines
 from duologue.train.checkpoint import checkpoints
 from duologue.train.run import held
 from duologue.train.status import data_of, run_status
+from tests.pipelines.effort import calls
 
 
 def died(stage2_run: Path, tmp_path: Path) -> Path:
@@ -62,3 +63,11 @@ def test_damaged_files_are_named(stage2_run: Path, tmp_path: Path, name: str, co
     with pytest.raises(UserError, match="damaged") as error:
         run_status(run)
     assert error.value.where == str(run / name)
+
+
+def test_of_a_long_run_only_the_latest_lines_are_looked_at(stage2_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(stage2_run, tmp_path / "run"))
+    lines = (run / METRICS).read_bytes()
+    cost = calls(lambda: run_status(run))
+    (run / METRICS).write_bytes(50 * lines)
+    assert calls(lambda: run_status(run)) < 2 * cost
