@@ -31,6 +31,7 @@ from duologue.cli_options import (
     Seed,
     TokenizerName,
     Workers,
+    first_of,
     here,
     place,
     print_card,
@@ -217,7 +218,12 @@ def inspect(
         print(json.dumps({"sample": sample, "text": text}) if as_json else text)
         return
     about = describe(directory)
-    print(json.dumps(about) if as_json else "\n".join(f"{name:>12}  {value}" for name, value in about.items()))
+    if as_json:
+        print(json.dumps(about))
+        return
+    if sources := about["config"].get("sources"):
+        about["config"]["sources"] = first_of(sources)
+    print("\n".join(f"{name:>12}  {value}" for name, value in about.items()))
 
 
 app.command(context_settings=cli_preflight.SETTINGS)(cli_preflight.preflight)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from duologue.cli_options import Artefact, AsJson, Place, place
+from duologue.cli_options import Artefact, AsJson, Place, first_of, place
 from duologue.errors import UserError
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def _settings(entry: dict[str, Any]) -> dict[str, Any]:
     if tokenizer := entry.get("tokenizer"):
         told["tokenizer"] = f"{tokenizer.get('kind')} ({tokenizer.get('vocabulary')} units)"
     if sources := entry.get("sources"):
-        told["sources"] = " ".join(source["name"] for source in sources)
+        told["sources"] = " ".join(first_of([source["name"] for source in sources]))
     return {**told, "licences": " ".join(entry["licences"])}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,6 +63,12 @@ SplitBy = Annotated[
 ]
 Precision = Annotated[str, typer.Option(help="Of the model's computation: float32 or bfloat16.")]
 Layer = Annotated[int, typer.Option(help="Layer whose output is quantized, counted from 1.")]
+
+
+def first_of(items: Sequence[Any], most: int = 3) -> list[Any]:
+    """Return the first items of a list that may be as long as a corpus, and how many more there are, for people."""
+    more = [f"and {len(items) - most:,} more"] if len(items) > most else []
+    return [*items[:most], *more]
 
 
 def line_of(about: Mapping[str, Any], out: Path) -> str:

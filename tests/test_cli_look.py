@@ -121,3 +121,20 @@ def test_why_takes_an_id_that_begins_with_a_dash(duologue: Command, tmp_path: Pa
     assert duologue("manifest", "dialogues", tmp_path / "chats.jsonl", "--out", tmp_path / "chats").code == 0
     found = json.loads(duologue("why", "--json", tmp_path / "chats", "--", "-1").out)
     assert found["id"] == "-1" and found["chain"][0]["places"]
+
+
+def test_of_a_corpus_of_many_files_the_first_are_printed_and_all_are_in_the_json(
+    duologue: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "chats").mkdir()
+    for number in range(9):
+        said = [{"role": role, "content": "Hello."} for role in ("user", "assistant")]
+        (tmp_path / "chats" / f"c{number}.json").write_text(json.dumps({"id": f"c{number}", "messages": said}))
+    made = tmp_path / "manifest"
+    duologue("manifest", "dialogues", tmp_path / "chats", "--out", made)
+    for command in (("inspect", made), ("why", made, "c5")):
+        told = duologue(*command).out
+        assert "chats/c2.json" in told
+        assert "and 6 more" in told
+        assert "chats/c3.json" not in told
+        assert "chats/c8.json" in duologue(*command, "--json").out
