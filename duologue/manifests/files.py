@@ -20,12 +20,14 @@ from duologue.errors import UserError, explained
 from duologue.formats.parquet import open_parquet
 from duologue.formats.places import seekable
 from duologue.formats.rejects import Reject
+from duologue.manifests.json_list import list_items
 
 _LINES = {".jsonl", ".ndjson"}
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 _ROWS_AT_ONCE = 1_000
 # A row of a CSV file has a line break in every text of several lines. With more than so many, a quote is open.
 _MOST_LINES = 100_000
+_HEAD = 1 << 16
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -105,13 +107,23 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _is_lines(path: Path) -> bool:
-    # Many files named .json hold one record a line.
+    # Many files named .json hold one record a line. Where the first line is a list, it may be all of the corpus.
+    if _begins(path) != b"{":
+        return False
     with _opened(path) as file:
         try:
             first = _parsed(file.readline())
         except ValueError:
             return False
         return isinstance(first, dict) and any(line.strip() for line in file)
+
+
+def _begins(path: Path) -> bytes:
+    with _opened(path) as file:
+        while data := file.read(_HEAD):
+            if sign := data.removeprefix(_BOM).strip()[:1]:
+                return sign
+    return b""
 
 
 def _parsed(data: bytes) -> Any:
@@ -136,10 +148,13 @@ def _json_lines(path: Path, name: str) -> Iterator[Record | Reject]:
 
 
 def _json(path: Path, name: str, is_dialogue: Callable[[Mapping[str, Any]], bool]) -> Iterator[Record | Reject]:
-    with _opened(path) as file:
-        data = file.read()
     try:
-        content = _parsed(data)
+        if _begins(path) == b"[":
+            with _opened(path) as file:
+                yield from (Record(f"{name}:{place}", value) for place, value in enumerate(list_items(file)))
+            return
+        with _opened(path) as file:
+            content = _parsed(file.read())
     except json.JSONDecodeError as error:
         raise UserError(
             f"the JSON is damaged or cut short: {error.msg} at line {error.lineno}, column {error.colno}",
@@ -148,9 +163,7 @@ def _json(path: Path, name: str, is_dialogue: Callable[[Mapping[str, Any]], bool
         ) from error
     except ValueError as error:
         raise UserError(f"the file is not JSON ({error})", where=path, hint="Get the file again") from error
-    if isinstance(content, list):
-        yield from (Record(f"{name}:{place}", value) for place, value in enumerate(content))
-    elif isinstance(content, dict) and _is_by_id(content, is_dialogue):
+    if isinstance(content, dict) and _is_by_id(content, is_dialogue):
         for place, (key, value) in enumerate(content.items()):
             yield Record(f"{name}:{place}", value, key)
     else:

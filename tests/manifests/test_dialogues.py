@@ -102,6 +102,12 @@ def test_a_single_dialogue_is_a_file_of_one(tmp_path):
     assert write_dialogues([str(tmp_path / "one.json")], tmp_path / "out").totals["samples"] == 1
 
 
+def test_a_list_behind_many_blanks_is_a_list(tmp_path):
+    (tmp_path / "chats.json").write_text(" " * 200_000 + json.dumps(CHATS))
+    write_dialogues([str(tmp_path / "chats.json")], tmp_path / "out")
+    assert [row.id for row in rows(tmp_path / "out")] == ["c0", "c1"]
+
+
 def test_a_dataset_is_loaded_split_by_split(tmp_path):
     corpus = tmp_path / "corpus"
     corpus.mkdir()
