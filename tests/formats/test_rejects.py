@@ -40,6 +40,14 @@ def test_rejects_are_counted_in_memory_that_does_not_grow_with_them(tmp_path):
     assert peaks[1] < 2 * peaks[0]
 
 
+def test_to_write_rejects_takes_little_more_memory_than_they_do(tmp_path):
+    rejects = [Reject(f"call {n}", "tokenize", "mono", "one channel") for n in range(20_000)]
+    tracemalloc.start()
+    write_rejects(tmp_path, rejects)
+    assert tracemalloc.get_traced_memory()[1] < 50 * len(rejects)
+    tracemalloc.stop()
+
+
 def test_same_rejects_are_the_same_bytes(tmp_path):
     rejects = [Reject(f"call {n}", "tokenize", "mono", "one channel", n % 3 or None) for n in range(100)]
     for name in ("a", "b"):
