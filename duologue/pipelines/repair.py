@@ -19,6 +19,7 @@ from duologue.pipelines.commits import Problem, number_of, partitions_of, stem_o
 from duologue.pipelines.recall import Blank, command_of
 from duologue.pipelines.sidecars import file_name, find_commits, read_sidecars
 from duologue.pipelines.verify import find_problems
+from duologue.progress import Watch
 
 _SECONDS_FOR_WORKERS = 2
 
@@ -116,16 +117,18 @@ def _unfinished(directory: Path, error: UserError) -> list[Problem]:
         raise error
     card = directory / CARD
     problems = [Problem(card, error.what)] if card.exists() else []
-    for path, sidecar in zip(paths, read_sidecars(paths), strict=True):
-        if sidecar is None:
-            problems.append(Problem(path, "the sidecar is damaged"))
-            continue
-        for shard in sidecar.shards.values():
-            shard_path = directory / shard["name"]
-            if not shard_path.is_file():
-                problems.append(Problem(shard_path, "the shard is missing"))
-            elif shard_path.stat().st_size != shard["bytes"] or sha256_file(shard_path) != shard["sha256"]:
-                problems.append(Problem(shard_path, "its checksum is not its sidecar's: its bytes were changed"))
+    with Watch("verify: checksums", len(paths), "sidecars", quiet=True) as watch:
+        for path, sidecar in zip(paths, read_sidecars(paths), strict=True):
+            watch.advance()
+            if sidecar is None:
+                problems.append(Problem(path, "the sidecar is damaged"))
+                continue
+            for shard in sidecar.shards.values():
+                shard_path = directory / shard["name"]
+                if not shard_path.is_file():
+                    problems.append(Problem(shard_path, "the shard is missing"))
+                elif shard_path.stat().st_size != shard["bytes"] or sha256_file(shard_path) != shard["sha256"]:
+                    problems.append(Problem(shard_path, "its checksum is not its sidecar's: its bytes were changed"))
     return problems
 
 

@@ -16,11 +16,12 @@ from duologue.formats.card import Card, read_card
 from duologue.formats.parquet import open_parquet
 from duologue.formats.rejects import REJECTS, each_reject
 from duologue.formats.sequences import packed_sequence
-from duologue.formats.shards import damaged, key_of, read_shard
+from duologue.formats.shards import Sample, damaged, key_of, read_shard
 from duologue.formats.units import dialogue_of
 from duologue.manifests.manifest import Manifest
 from duologue.manifests.schema import Recording
 from duologue.pipelines.ancestry import Neighbours
+from duologue.progress import Watch
 
 
 def why(directory: Path, identifier: str, parents: Sequence[Path] = ()) -> dict[str, Any]:
@@ -126,44 +127,49 @@ def _rows(directory: Path, card: Card, identifier: str) -> Iterator[dict[str, An
 
 
 def _samples(directory: Path, card: Card, identifier: str) -> Iterator[dict[str, Any]]:
-    for shard in card.sample_shards:
-        path = directory / shard["name"]
-        for sample in read_shard(path):
-            if sample.key != key_of(identifier):
-                continue
-            dialogue = dialogue_of(sample, path)
-            yield {
-                "shard": shard["name"],
-                "key": sample.key,
-                "source": dialogue.source,
-                "split": dialogue.split,
-                "licence": dialogue.licence,
-                "seconds": dialogue.duration_s,
-                "frames": dialogue.units.shape[1],
-                "speakers": list(dialogue.speakers),
-                "turns": len(dialogue.turns),
-                "sentences": len(dialogue.sentences),
-                "about": dict(dialogue.about),
-            }
+    for path, sample in _all_samples(directory, card):
+        if sample.key != key_of(identifier):
+            continue
+        dialogue = dialogue_of(sample, path)
+        yield {
+            "shard": path.name,
+            "key": sample.key,
+            "source": dialogue.source,
+            "split": dialogue.split,
+            "licence": dialogue.licence,
+            "seconds": dialogue.duration_s,
+            "frames": dialogue.units.shape[1],
+            "speakers": list(dialogue.speakers),
+            "turns": len(dialogue.turns),
+            "sentences": len(dialogue.sentences),
+            "about": dict(dialogue.about),
+        }
 
 
 def _documents(directory: Path, card: Card, identifier: str) -> Iterator[dict[str, Any]]:
     # As the id stands in the JSON: most sequences are passed by without being parsed.
     written = json.dumps(identifier, ensure_ascii=False).encode()
     epochs = int(card.config.get("epochs", 1))
-    for shard in card.sample_shards:
-        path = directory / shard["name"]
-        for sample in read_shard(path):
-            if written not in bytes(sample.members.get("json", b"")):
-                continue
-            try:
-                documents = packed_sequence(sample.members).documents
-            except ValueError as error:
-                raise damaged(path, f"sample {sample.key}: {error}") from error
-            for document in documents:
-                if document.id == identifier:
-                    epoch = min(int(document.progress * epochs), epochs - 1)
-                    yield {"shard": shard["name"], "sequence": int(sample.key), "epoch": epoch, **document._asdict()}
+    for path, sample in _all_samples(directory, card):
+        if written not in bytes(sample.members.get("json", b"")):
+            continue
+        try:
+            documents = packed_sequence(sample.members).documents
+        except ValueError as error:
+            raise damaged(path, f"sample {sample.key}: {error}") from error
+        for document in documents:
+            if document.id == identifier:
+                epoch = min(int(document.progress * epochs), epochs - 1)
+                yield {"shard": path.name, "sequence": int(sample.key), "epoch": epoch, **document._asdict()}
+
+
+def _all_samples(directory: Path, card: Card) -> Iterator[tuple[Path, Sample]]:
+    paths = [directory / shard["name"] for shard in card.sample_shards]
+    with Watch(f"why: {card.kind}", len(paths), "shards", quiet=True) as watch:
+        for path in paths:
+            for sample in read_shard(path):
+                yield path, sample
+            watch.advance()
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

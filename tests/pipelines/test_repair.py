@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from duologue import progress
 from duologue.errors import UserError
 from duologue.formats.card import CARD, read_card
 from duologue.formats.locks import locked
@@ -163,6 +164,16 @@ def test_an_unfinished_run_is_repaired_by_its_sidecars(
     assert not done.again and not done.known
     synthesize(lab / "manifests" / "talks", out, KEPT, rows_per_shard=1)
     assert contents(out) == contents(lab / "units" / "talks")
+
+
+def test_a_long_look_at_an_unfinished_run_tells_how_far_it_is(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = copy("units/talks")
+    (out / CARD).unlink()
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    repair(out)
+    assert "verify: checksums: 1 of " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stop", [0, 2, 4])

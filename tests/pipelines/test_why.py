@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from duologue import progress
 from duologue.errors import UserError
 from duologue.formats.card import read_card
 from duologue.formats.sequences import SequenceSet
@@ -64,6 +65,18 @@ def test_every_document_of_the_dialogue_is_listed_with_its_epoch(lab: Path) -> N
     ]
     assert [(p["sequence"], p["offset"], p["length"], p["epoch"]) for p in places] == expected
     assert {place["epoch"] for place in places} == {0, 1}
+
+
+def test_a_long_search_tells_how_far_it_is(
+    lab: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why(lab / "sequences" / "stage2", "talk 3")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    why(lab / "sequences" / "stage2", "talk 3")
+    told = capsys.readouterr().err
+    assert "why: sequences: 1 of " in told
+    assert "why: units: 1 of " in told
 
 
 def test_a_turn_that_was_left_out_is_named(lab: Path) -> None:
