@@ -19,6 +19,7 @@ from duologue.formats.packing import pack
 from duologue.formats.rejects import Reject
 from duologue.pipelines.mix_index import VISIT, ShardIndex, UnitShard, read_indexes
 from duologue.pipelines.mix_settings import MixSettings
+from duologue.progress import Watch
 
 INDEX = "index"
 """Directory in a mix that is not finished: what its first pass found."""
@@ -209,12 +210,14 @@ def _packed(visits: np.ndarray, atoms: Iterable[tuple[np.ndarray, np.ndarray]], 
     places = ((p.dialogue, p.sequence, p.offset, p.start, p.stop, p.tag) for p in packed)
     blocks = [np.zeros(0, PIECE)]
     # As arrays block by block: as Python's numbers they would take ten times the memory.
-    while block := list(itertools.islice(places, _PIECES_AT_ONCE)):
-        number, *columns = np.array(block).T
-        pieces = np.zeros(len(block), PIECE)
-        for name, column in zip(("sequence", "at", "start", "stop", "tag"), columns, strict=True):
-            pieces[name] = column
-        for name in _OF_VISIT:
-            pieces[name] = visits[name][number]
-        blocks.append(pieces)
+    with Watch("mix: order", len(visits), "visits", quiet=True) as watch:
+        while block := list(itertools.islice(places, _PIECES_AT_ONCE)):
+            number, *columns = np.array(block).T
+            pieces = np.zeros(len(block), PIECE)
+            for name, column in zip(("sequence", "at", "start", "stop", "tag"), columns, strict=True):
+                pieces[name] = column
+            for name in _OF_VISIT:
+                pieces[name] = visits[name][number]
+            blocks.append(pieces)
+            watch.reach(int(number[-1]) + 1)
     return np.concatenate(blocks)

@@ -6,8 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from duologue import progress
+from duologue.pipelines.mix import plan_mix
 from duologue.pipelines.mix_index import VISIT, ShardIndex
 from duologue.pipelines.mix_plan import PIECE, _Atoms, pieces_between
+from duologue.pipelines.mix_settings import MixSettings, UnitSource
+from tests.evaluate.making import dialogue, unit_set
 
 
 def index(lengths: np.ndarray, tagged: list[bool], atoms: list[int]) -> ShardIndex:
@@ -47,3 +51,15 @@ def test_the_pieces_of_some_sequences_are_found(mapped: bool, tmp_path: Path) ->
         for stop in range(start, 22):
             inside = (pieces["sequence"] >= start) & (pieces["sequence"] < stop)
             assert np.array_equal(pieces_between(pieces, start, stop), pieces[inside])
+
+
+def test_ordering_many_visits_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit_set(tmp_path / "units", [dialogue(number, 6.0) for number in range(4)])
+    settings = MixSettings(stage=2, sources=(UnitSource(tmp_path / "units", 1.0),), sequence_length=128, epochs=3)
+    plan_mix(settings)
+    assert "mix: order" not in capsys.readouterr().err
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    plan_mix(settings)
+    assert "mix: order: 12 of 12 visits, " in capsys.readouterr().err
