@@ -1,4 +1,9 @@
-"""The items of a JSON list, one at a time: a corpus of a million dialogues in one list takes no memory for all."""
+"""The items of a JSON list, one at a time: a corpus of a million dialogues in one list takes no memory for all.
+
+Each is read by Python's own decoder, and so is what it is in a file that is read whole. Libraries that read JSON
+piece by piece refuse NaN, which corpora written by Python hold, and do not say at which line and column a file is
+damaged.
+"""
 
 from __future__ import annotations
 
