@@ -77,8 +77,8 @@ class _Text:
                 if self._ended:
                     raise self._moved(error) from None
             else:
-                # A number that the text in memory ends with may go on.
-                if end < len(self._text) or self._ended:
+                # A number may go on behind the text in memory: "1", "1." and "1e" all begin with a whole one.
+                if self._ended or self._text[end : end + 1] not in ("", ".", "e", "E"):
                     self._place = end
                     return value
             self._read_on()

@@ -26,10 +26,18 @@ written = st.builds(
 at_once = st.integers(1, 64)
 
 
+NUMBERS = b"[0.5, -1e5, 1E+5,\n2.5e-3, 12, NaN, -Infinity]"
+
+
 def read(data: bytes, at_once: int) -> list[object]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_list, "_AT_ONCE", at_once)
         return list(list_items(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("at_once", range(1, len(NUMBERS)))
+def test_numbers_are_whole_wherever_the_text_in_memory_ends(at_once):
+    assert repr(read(NUMBERS, at_once)) == repr(json.loads(NUMBERS))
 
 
 @given(written, at_once)
