@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +20,10 @@ from duologue.manifests.schema import Dialogue
 from duologue.pipelines.commit import Output
 from duologue.pipelines.partitions import ALONE, RunOptions
 from duologue.pipelines.sidecars import Partition
-from duologue.pipelines.units import encoded, make_units, resolved, tokenizer_of, unit_output
+from duologue.pipelines.units import check_made_by, encoded, make_units, resolved, tokenizer_of, unit_output
 from duologue.progress import say
 from duologue.synth.backchannels import insert_backchannels
-from duologue.synth.dialogue import RULES, Spoken, speak
+from duologue.synth.dialogue import Spoken, rules, speak
 from duologue.synth.engine import SAMPLE_RATE, Engine
 from duologue.synth.engines import EngineChoice, load_engine
 from duologue.synth.licences import is_non_commercial
@@ -140,10 +141,17 @@ def spoken_audio(spoken: tuple[Dialogue, Spoken | Unusable]) -> Iterator[np.ndar
 
 @dataclass(frozen=True)
 class Synthesize:
-    """The station: dialogues of a manifest, spoken and tokenized."""
+    """The station: dialogues of a manifest, spoken and tokenized.
+
+    Attributes:
+        manifest: of the dialogues.
+        settings: how they sound.
+        made_by: what the launcher has to make units by, and every worker must have.
+    """
 
     manifest: Path
     settings: Settings
+    made_by: Mapping[str, Any]
     name: str = "synthesize"
     unit: str = "dialogues"
 
@@ -157,7 +165,9 @@ class Synthesize:
         tokenizer = tokenizer_of(self.settings.tokenizer)
         rows = Manifest(self.manifest).rows(partition.start, partition.stop)
         dialogues = [row for row in rows if isinstance(row, Dialogue)]
-        speech = spoken_dialogues(dialogues, engine_of(self.settings.engine), self.settings)
+        engine = engine_of(self.settings.engine)
+        check_made_by(self.made_by, _made_by(engine, tokenizer.identity))
+        speech = spoken_dialogues(dialogues, engine, self.settings)
         for (dialogue, spoken), units in encoded(speech, spoken_audio, tokenizer):
             if isinstance(units, Unusable):
                 yield units.reject(dialogue.id, self.name)
@@ -167,6 +177,10 @@ class Synthesize:
                 yield refused.reject(dialogue.id, self.name, turn)
             flac = flac_bytes(spoken.audio, SAMPLE_RATE) if self.settings.keep_audio else None
             yield unit_output(unit_sample_of(spoken, dialogue, units, tokenizer.rate), flac)
+
+
+def _made_by(engine: Engine, tokenizer: Mapping[str, Any]) -> dict[str, Any]:
+    return {"engine": engine.identity, "rules": rules(), "tokenizer": tokenizer}
 
 
 def dialogues_of(manifest: Path) -> Manifest:
@@ -236,23 +250,23 @@ def synthesize(
     """
     dialogues = dialogues_of(manifest)
     settings, parents = settled(settings, overlap_model)
-    choice = settings.engine
+    choice, tokenizer = settings.engine, read_about(settings.tokenizer)["identity"]
     # On the CPU: here only what the engine is, and which GPU a worker takes is the worker's to say.
     with load_engine(choice) as engine:
-        spoken_by, licence = engine.identity, engine.licence
+        made_by, licence = _made_by(engine, tokenizer), engine.licence
         voices = named_voices(engine.voices, choice.voices)
     if is_non_commercial(licence):
         say(f"the licence of the speech model, {licence}, does not allow commercial use of what it says")
     return make_units(
-        Synthesize(manifest.resolve(), settings),
+        Synthesize(manifest.resolve(), settings, made_by),
         dialogues,
-        read_about(settings.tokenizer)["identity"],
+        tokenizer,
         out,
         {
-            "engine": spoken_by,
+            "engine": made_by["engine"],
             "voices": list(voices),
             "shape": settings.shape.identity(),
-            "rules": RULES,
+            "rules": made_by["rules"],
             "seed": settings.seed,
             "keep_audio": settings.keep_audio,
         },

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from duologue.pipelines.feeding import ahead, threads
 from duologue.pipelines.partitions import ALONE, RunOptions
 from duologue.pipelines.sidecars import Partition
 from duologue.pipelines.takes import Take
-from duologue.pipelines.units import encoded, make_units, resolved, tokenizer_of, unit_output
+from duologue.pipelines.units import check_made_by, encoded, make_units, resolved, tokenizer_of, unit_output
 from duologue.tokenize import activity
 from duologue.tokenize.thresholds import DEFAULTS, Thresholds, refusal
 from duologue.tokenize.tokenizer import Tokenizer, read_about
@@ -57,12 +58,21 @@ def _sample(take: Take, units: np.ndarray, tokenizer: Tokenizer) -> UnitSample:
 
 @dataclass(frozen=True)
 class Tokenize:
-    """The station: recordings of a manifest, tokenized."""
+    """The station: recordings of a manifest, tokenized.
+
+    Attributes:
+        manifest: of the recordings.
+        tokenizer: a tokenizer's directory.
+        keep_audio: whether the audio is written too.
+        thresholds: of the audio checks; None: nothing is checked.
+        made_by: what the launcher has to make units by, and every worker must have.
+    """
 
     manifest: Path
     tokenizer: str
     keep_audio: bool
     thresholds: Thresholds | None
+    made_by: Mapping[str, Any]
     name: str = "tokenize"
     unit: str = "recordings"
 
@@ -74,6 +84,7 @@ class Tokenize:
     def outputs(self, partition: Partition) -> Iterator[Output | Reject]:
         """Yield what became of each recording."""
         tokenizer = tokenizer_of(self.tokenizer)
+        check_made_by(self.made_by, {"tokenizer": tokenizer.identity})
         takes = self._takes(partition, tokenizer.sample_rate)
         reading: Iterator[tuple[Take, Iterator[np.ndarray]]] = ahead(takes, threads())
         for (take, _), units in encoded(reading, itemgetter(1), tokenizer):
@@ -139,7 +150,7 @@ def tokenize(
             hint="Use a 16 kHz tokenizer, or --no-checks",
         )
     return make_units(
-        Tokenize(manifest.resolve(), resolved(tokenizer), keep_audio, thresholds),
+        Tokenize(manifest.resolve(), resolved(tokenizer), keep_audio, thresholds, {"tokenizer": identity}),
         recordings,
         identity,
         out,

@@ -35,6 +35,28 @@ def tokenizer_of(name: str) -> Tokenizer:
     return load_tokenizer(name)
 
 
+def check_made_by(launchers: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Refuse to make units by other things than those that the card will name.
+
+    Workers elsewhere have packages of their own, and files of their own under the same paths.
+
+    Args:
+        launchers: identities by name, such as "engine" and "tokenizer".
+        own: the same, as this process has them.
+
+    Raises:
+        UserError: one is another.
+    """
+    for name, expected in launchers.items():
+        found = own[name]
+        if other := sorted(key for key in {*expected, *found} if expected.get(key) != found.get(key)):
+            told = ", ".join(f"{key} {found.get(key)!r} instead of {expected.get(key)!r}" for key in other)
+            raise UserError(
+                f"a worker would make other units than the launcher: its {name} has {told}",
+                hint="Give the workers the packages and the files of the machine that starts the run",
+            )
+
+
 def encoded(
     items: Iterable[T], audio: Callable[[T], Iterable[np.ndarray]], tokenizer: Tokenizer
 ) -> Iterator[tuple[T, np.ndarray | Unusable]]:

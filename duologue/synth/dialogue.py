@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +18,21 @@ from duologue.synth.speakable import SpeakableSentence, speakable
 from duologue.synth.timeline import Placed, place, render
 from duologue.synth.voices import choose_voices
 
-# Version of what is spoken how: text rules, sentences, gaps, what passes for speech. Raise it when they change:
-# units depend on it.
-RULES = 3
+# Version of what is spoken how: text rules, sentences, gaps, what passes for speech. Raise it when they change.
+_RULES = 3
+# What a text becomes depends on these too: sentencex 1.0.26 and 1.0.27 end other sentences than those before.
+_TEXT_LIBRARIES = ("emoji", "markdown-it-py", "num2words", "sentencex")
 # A character is about 65 ms of speech: these are a good half hour and some 20 minutes.
 LONGEST_DIALOGUE = 30_000
 _GROUP_CHARACTERS = 20_000
 _ATTEMPTS = 3
 # Reasons that lie in the text, whatever is drawn.
 _OF_THE_TEXT = {"no_known_symbol", "too_long_for_model", "phonemizer_crash"}
+
+
+def rules() -> dict[str, Any]:
+    """Return the versions of what decides what is said and how it is laid out: units depend on them."""
+    return {"version": _RULES, **{name: version(name) for name in _TEXT_LIBRARIES}}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
 
@@ -240,6 +241,32 @@ def test_the_engine_has_spoken_a_group_before_the_tokenizer_begins(dialogues: Pa
     with Noting() as engine:
         list(encoded(spoken_dialogues(rows, engine, Settings()), noted, load_tokenizer("embedded")))
     assert happened == ["speech", *["units"] * 5]
+
+
+def test_a_run_does_not_go_on_with_a_text_library_of_another_version(
+    dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthesize(dialogues, tmp_path, rows_per_shard=2)
+    for name in ("dataset.json", "units-00001.json"):
+        (tmp_path / name).unlink()
+    own = metadata.version
+    monkeypatch.setattr(
+        "duologue.synth.dialogue.version", lambda name: "1.0.26" if name == "sentencex" else own(name)
+    )
+    with pytest.raises(UserError, match="other inputs or settings"):
+        synthesize(dialogues, tmp_path, rows_per_shard=2)
+
+
+def test_a_worker_with_a_text_library_of_another_version_makes_nothing(
+    dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_the_launcher = iter([{"version": 3, "sentencex": "1.0.26"}])
+    of_its_workers = {"version": 3, "sentencex": "1.0.27"}
+    monkeypatch.setattr("duologue.pipelines.synthesize.rules", lambda: next(of_the_launcher, of_its_workers))
+    message = r"than the launcher: its rules has sentencex '1\.0\.27' instead of '1\.0\.26'"
+    with pytest.raises(UserError, match=message):
+        synthesize(dialogues, tmp_path)
+    assert not list(tmp_path.glob("units-*"))
 
 
 def test_recordings_are_refused(recordings: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from duologue.pipelines.export_lhotse import export_lhotse
 from duologue.pipelines.fit import fit_tokenizer
 from duologue.pipelines.partitions import RunOptions
 from duologue.pipelines.tokenize import tokenize
-from duologue.tokenize.tokenizer import load_tokenizer
+from duologue.tokenize.tokenizer import load_tokenizer, read_about
 from tests.pipelines.comparing import contents, samples
 from tests.pipelines.conftest import write_sound
 
@@ -77,6 +77,17 @@ def test_the_bundled_call_goes_through(tmp_path: Path) -> None:
     (sample,) = samples(tmp_path / "units")
     audio = read_channels([(bundled.directory() / "call" / "auto_repairs.flac", side) for side in (0, 1)], 16_000)
     np.testing.assert_array_equal(sample.units, next(load_tokenizer("embedded").encode([[audio]])))
+
+
+def test_a_worker_with_another_tokenizer_at_the_same_path_makes_nothing(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = read_about("embedded")
+    of_the_launcher = {**about, "identity": {**about["identity"], "quantizer_sha256": "0" * 64}}
+    monkeypatch.setattr(module, "read_about", lambda name: of_the_launcher)
+    with pytest.raises(UserError, match="other units than the launcher: its tokenizer has quantizer_sha256"):
+        tokenize(recordings, tmp_path)
+    assert not list(tmp_path.glob("units-*"))
 
 
 def test_dialogues_are_refused(dialogues: Path, tmp_path: Path) -> None:
