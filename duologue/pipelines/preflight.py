@@ -22,6 +22,9 @@ from duologue.pipelines.reckoning import (
 )
 from duologue.tokenize.tokenizer import read_about
 
+# Engines that say when each word is said (of coqui's models, VITS).
+_TIMES_WORDS = ("espeak", "coqui")
+
 
 @dataclass(frozen=True)
 class UnitsPlan:
@@ -88,10 +91,12 @@ def before_units(plan: UnitsPlan, readers: int) -> dict[str, Any]:
     used = {"units_bytes_per_hour", "units_bytes_per_dialogue", "units_per_s", "tags_per_chunk", "process_bytes"}
     if census.kind == "dialogues":
         used.add("characters_per_s")
+    size_per_hour = ASSUMED["units_bytes_per_hour"]
+    if plan.engine in _TIMES_WORDS:
+        used.add("words_bytes_per_hour")
+        size_per_hour += ASSUMED["words_bytes_per_hour"]
     disk = {
-        "units": hours * ASSUMED["units_bytes_per_hour"]
-        + whole.dialogues * ASSUMED["units_bytes_per_dialogue"]
-        + parts * SHARD_END
+        "units": hours * size_per_hour + whole.dialogues * ASSUMED["units_bytes_per_dialogue"] + parts * SHARD_END
     }
     if plan.keep_audio:
         used.add("flac_bytes_per_hour")

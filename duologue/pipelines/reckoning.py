@@ -23,9 +23,11 @@ ASSUMED: dict[str, float] = {
     # second of two channels, at 50 TFLOPS.
     "hubert_times_real_time_on_a_cpu": 1.2,
     "hubert_times_real_time_on_a_gpu": 1500,
-    # In a unit set: units, turns and checks of a dialogue, its headers, and the end of a shard.
+    # In a unit set: units, turns and checks of a dialogue, and its headers; and what the times of the words take more
+    # than the checks, which synthetic speech lacks: measured on the three corpora with espeak.
     "units_bytes_per_hour": 800_000,
     "units_bytes_per_dialogue": 3_000,
+    "words_bytes_per_hour": 400_000,
     # Two channels at 16 kHz; espeak gave 67 MB, a call 79 MB.
     "flac_bytes_per_hour": 75e6,
     # In the synchronous stream, units of both channels after deduplication, and tags of a chunk: at 160 ms 28 tokens

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from duologue import bundled
 from duologue.errors import UserError
 from duologue.formats.units import Turn
+from duologue.manifests.dialogues import write_dialogues
 from duologue.manifests.manifest import write_manifest
 from duologue.manifests.schema import AudioChannel, Dialogue, DialogueTurn, Recording
 from duologue.pipelines.census import take_census
@@ -90,6 +92,15 @@ def test_what_is_reckoned_comes_near_what_is_made(tmp_path: Path) -> None:
         assert (reckoned["inputs"], reckoned["visits"]) == (exact["inputs"], exact["visits"])
         assert reckoned["tokens"] == pytest.approx(exact["tokens"], rel=0.25)
         assert reckoned["sequences"] == pytest.approx(exact["sequences"], rel=0.25)
+
+
+def test_the_disk_is_reckoned_with_the_times_of_words(tmp_path: Path) -> None:
+    talks = tmp_path / "talks"
+    write_dialogues([str(bundled.directory() / "dialogues" / "self_dialogue")], talks)
+    about = before_units(plan(talks, rows_per_shard=24), 8)
+    card = synthesize(talks, tmp_path / "units", Settings(), rows_per_shard=24)
+    assert sum(shard["bytes"] for shard in card.shards) == pytest.approx(about["disk_bytes"]["units"], rel=0.1)
+    assert before_units(plan(talks, engine="bark"), 8)["disk_bytes"]["units"] < about["disk_bytes"]["units"]
 
 
 def test_what_text_is_reckoned_with_is_among_what_is_assumed(chats: Path, calls: Path, tmp_path: Path) -> None:
