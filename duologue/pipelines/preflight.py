@@ -16,6 +16,7 @@ from duologue.pipelines.reckoning import (
     SHARD_END,
     assumed,
     counted,
+    crash_warnings,
     machine_warnings,
     shard_warnings,
     tokens_per_s,
@@ -122,6 +123,7 @@ def before_units(plan: UnitsPlan, readers: int) -> dict[str, Any]:
         *_split_warnings(census),
         *_voice_warnings(census.voices, whole.dialogues),
         *shard_warnings(parts, readers, plan.workers, "--rows-per-shard", whole.dialogues),
+        *crash_warnings(sum(known) / max(parts, 1), min(plan.rows_per_shard, whole.dialogues)),
         *machine_warnings(about, plan.out),
     ]
     about["assumed"] = assumed(used)

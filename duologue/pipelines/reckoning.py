@@ -49,6 +49,9 @@ ASSUMED: dict[str, float] = {
 FEW = 20
 """Dialogues of a split, or of a source, that are too few to be meant."""
 
+LONG_H, GOOD_H = 0.5, 1 / 6
+"""Hours of a worker that are too long for a shard, and those that are good for one."""
+
 SHARD_END = 10_240
 """Bytes at the end of a shard that hold nothing, at most."""
 
@@ -83,6 +86,21 @@ def shard_warnings(shards: int, readers: int, workers: int, option: str, inputs:
             fit = inputs // count
             mend = f"{option} {fit} gives each one" if fit else f"there are only {inputs:,} inputs"
             yield f"{counted(shards, 'shard')} for {count:,} {who}: some will have nothing to do; {mend}"
+
+
+def crash_warnings(hours: float, rows: int) -> Iterator[str]:
+    """Yield a warning where a crash costs more than it need.
+
+    Args:
+        hours: that a worker takes for a shard.
+        rows: of the manifest in it.
+    """
+    if hours > LONG_H and rows > 1:
+        fit = max(int(rows * GOOD_H / hours), 1)
+        yield (
+            f"a shard takes a worker about {hours:.1f} hours, which a crash costs: --rows-per-shard {fit} takes "
+            f"{60 * hours * fit / rows:.0f} minutes"
+        )
 
 
 def machine_warnings(about: Mapping[str, Any], out: Path | None) -> Iterator[str]:

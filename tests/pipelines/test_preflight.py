@@ -43,19 +43,21 @@ def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_chats(out, ["train"] * 90 + ["valid"] * 7 + ["test"] * 3)
 
 
-@pytest.fixture(scope="module")
-def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """50 calls of six minutes, whose audio nobody looks at."""
-
+def write_calls(out: Path, seconds: float) -> Path:
     def rows() -> list[Recording]:
         sides = (AudioChannel("a.wav", 0), AudioChannel("a.wav", 1))
         turns = (Turn(0, 0.0, 2.0, "hello there"),)
         names = [f"call {number}" for number in range(50)]
-        return [Recording(name, "calls", "train", "LDC", 360.0, sides, ("a", "b"), turns) for name in names]
+        return [Recording(name, "calls", "train", "LDC", seconds, sides, ("a", "b"), turns) for name in names]
 
-    out = tmp_path_factory.mktemp("calls") / "manifest"
     write_manifest(out, "recordings", {"made": "for tests"}, rows, root=out.parent)
     return out
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """50 calls of six minutes, whose audio nobody looks at."""
+    return write_calls(tmp_path_factory.mktemp("calls") / "manifest", 360.0)
 
 
 def plan(manifest: Path, **changes: object) -> UnitsPlan:
@@ -136,6 +138,15 @@ def test_few_shards_splits_and_voices_are_warned_of(chats: Path) -> None:
     names = tuple(f"voice {number}" for number in range(1000))
     assert said(before_units(plan(chats, voices=names), 2), "is nearly unheard: it speaks in 0 of 100 dialogues")
     assert not said(about, "unheard")
+
+
+def test_a_shard_that_would_take_hours_is_warned_of(tmp_path: Path) -> None:
+    # Of the embedded tokenizer; HuBERT takes as long for calls of six minutes on a CPU.
+    long = plan(write_calls(tmp_path / "long", 113 * 360.0), command="tokenize", engine=None, voices=())
+    assert said(before_units(long, 5), "a shard takes a worker about 1.0 hours")
+    assert said(before_units(long, 5), "--rows-per-shard 1 takes 6 minutes")
+    for rows in (1, 4):
+        assert not said(before_units(replace(long, rows_per_shard=rows), 5), "a shard takes")
 
 
 def test_a_run_as_it_should_be_warns_of_nothing(calls: Path, tmp_path: Path) -> None:
