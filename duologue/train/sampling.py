@@ -143,6 +143,8 @@ def judge(prompt: Prompt, tokens: np.ndarray) -> dict[str, Any]:
         own = int((stream[:begin] == sync.S0).sum())
         # Behind whole chunks comes [S0]; what comes instead is the last one's, which then counts.
         problems = problems[own - bool(stream[begin] != sync.S0) :]
+        # A synchronous stream without a single clock tick is as wrong as can be.
+        problems = problems or ["no whole chunk"]
     else:
         problems = turn_problems(tokens, vocabulary)[:-1]
         problems = problems[len(turn_problems(tokens[:begin], vocabulary)) - 1 :]
@@ -153,8 +155,7 @@ def judge(prompt: Prompt, tokens: np.ndarray) -> dict[str, Any]:
         rate = float(starts[-1] - starts[0]) / seconds
     share = sum(not problem for problem in problems) / len(problems) if problems else None
     return {
-        # A synchronous stream without a single clock tick is as wrong as can be.
-        "sample_valid": 0.0 if share is None and f else share,
+        "sample_valid": share,
         "sample_tokens_per_s": rate,
         "sample_problem": next((problem for problem in problems if problem), ""),
         "sample": vocabulary.show(tokens[begin:]),

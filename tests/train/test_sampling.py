@@ -106,7 +106,7 @@ def test_a_real_dialogue_is_well_formed_and_has_its_rate(calls: SequenceSet) -> 
         ([S0, 3, S0, 5, S0, 6], 0.5, "a unit that is not novel"),
         ([S0, S1, 5, S1, 6, S0, 4, S0], 0.5, "two [S1]"),
         ([-5, S0, 4, S0], 0.5, "text"),
-        ([4, 5, 6, 7], 0.0, ""),
+        ([4, 5, 6, 7], 0.0, "no whole chunk"),
     ],
 )
 def test_what_is_wrong_behind_the_prompt_counts(
