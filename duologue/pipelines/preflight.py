@@ -89,7 +89,7 @@ def before_units(plan: UnitsPlan, readers: int) -> dict[str, Any]:
     whole = census.whole
     hours = whole.seconds / 3600
     parts = -(-whole.dialogues // plan.rows_per_shard)
-    used = {"units_bytes_per_hour", "units_bytes_per_dialogue", "units_per_s", "tags_per_chunk", "process_bytes"}
+    used = {"units_bytes_per_hour", "units_bytes_per_dialogue", "units_per_s", "tags_per_chunk"}
     if census.kind == "dialogues":
         used.add("characters_per_s")
     size_per_hour = ASSUMED["units_bytes_per_hour"]
@@ -102,7 +102,10 @@ def before_units(plan: UnitsPlan, readers: int) -> dict[str, Any]:
     if plan.keep_audio:
         used.add("flac_bytes_per_hour")
         disk["audio"] = hours * ASSUMED["flac_bytes_per_hour"] + parts * SHARD_END
-    work, on_gpus = _work(plan, hours, used)
+    hubert = read_about(plan.tokenizer)["kind"] != "mfcc-kmeans"
+    process = "hubert_process_bytes" if hubert else "process_bytes"
+    used.add(process)
+    work, on_gpus = _work(plan, hours, hubert, used)
     known = [spent for spent in work.values() if spent is not None]
     about: dict[str, Any] = {
         "command": plan.command,
@@ -117,7 +120,7 @@ def before_units(plan: UnitsPlan, readers: int) -> dict[str, Any]:
         "gpu_hours": round(sum(work[station] or 0.0 for station in on_gpus), 4) if plan.gpus else 0.0,
         "wall_hours": round(sum(known) / min(plan.workers, max(parts, 1)), 4) if len(known) == len(work) else None,
         "disk_bytes": {kind: round(size) for kind, size in disk.items()},
-        "memory_bytes": round(plan.workers * ASSUMED["process_bytes"]),
+        "memory_bytes": round(plan.workers * ASSUMED[process]),
     }
     about["warnings"] = [
         *_split_warnings(census),
@@ -130,7 +133,7 @@ def before_units(plan: UnitsPlan, readers: int) -> dict[str, Any]:
     return about
 
 
-def _work(plan: UnitsPlan, hours: float, used: set[str]) -> tuple[dict[str, float | None], list[str]]:
+def _work(plan: UnitsPlan, hours: float, hubert: bool, used: set[str]) -> tuple[dict[str, float | None], list[str]]:
     """Return hours of a worker by station, None where no constant is known, and the stations that take a GPU."""
     work: dict[str, float | None] = {}
     on_gpus = []
@@ -145,7 +148,7 @@ def _work(plan: UnitsPlan, hours: float, used: set[str]) -> tuple[dict[str, floa
         used.add("checks_times_real_time")
         work["checks"] = hours / ASSUMED["checks_times_real_time"]
     name = "mfcc_times_real_time"
-    if read_about(plan.tokenizer)["kind"] != "mfcc-kmeans":
+    if hubert:
         on_gpus.append("units")
         name = f"hubert_times_real_time_on_a_{'gpu' if plan.gpus else 'cpu'}"
     used.add(name)

@@ -36,10 +36,12 @@ ASSUMED: dict[str, float] = {
     "tags_per_chunk": 1.35,
     # In stage 1, tokens of a character of text: of a byte vocabulary 1, of a large one less.
     "tokens_per_character": 0.25,
-    # Padding of the sequences, at most; of each process, its libraries and models (a mix has no models);
-    # on top, in the mix's launcher, for each visit of a dialogue and each piece of one in a sequence. Measured.
+    # Padding of the sequences, at most; of each process, its libraries and models (the embedded ones; HuBERT base in
+    # float32 on a CPU; a mix has none); on top, in the mix's launcher, for each visit of a dialogue and each piece of
+    # one in a sequence. Measured.
     "padding_share": 0.02,
     "process_bytes": 900e6,
+    "hubert_process_bytes": 1500e6,
     "mix_process_bytes": 300e6,
     "mix_bytes_per_visit": 280,
     "mix_bytes_per_piece": 120,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +127,18 @@ def test_recordings_are_counted_by_their_durations(calls: Path) -> None:
     assert (about["hours"], about["partitions"], about["shards"]) == (5.0, 5, 10)
     assert about["disk_bytes"]["audio"] == pytest.approx(5 * 75e6, rel=0.01)
     assert about["work_hours"]["checks"] == pytest.approx(5 / 234, abs=1e-4)
+
+
+def test_hubert_is_reckoned_with_its_own_time_and_memory(calls: Path, tmp_path: Path) -> None:
+    identity = {"rate": 25, "sample_rate": 16_000, "vocabulary": 500}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"kind": "hubert", "format": 1, "identity": identity}))
+    embedded = plan(calls, command="tokenize", engine=None, voices=())
+    hubert = replace(embedded, tokenizer=str(tmp_path))
+    about = before_units(hubert, 5)
+    assert about["work_hours"]["units"] == pytest.approx(5 / 1.2, abs=1e-3) and about["gpu_hours"] == 0
+    assert (about["memory_bytes"], before_units(embedded, 5)["memory_bytes"]) == (4 * 1.5e9, 4 * 0.9e9)
+    assert about["assumed"]["hubert_process_bytes"] == 1.5e9 and "process_bytes" not in about["assumed"]
+    assert before_units(replace(hubert, gpus=2), 5)["gpu_hours"] == pytest.approx(5 / 1500, abs=1e-3)
 
 
 def test_few_shards_splits_and_voices_are_warned_of(chats: Path) -> None:
