@@ -81,6 +81,28 @@ def test_every_format_of_table_gives_the_same_recordings(tmp_path, name):
     assert card.config["tables"][0]["splits"]
 
 
+def test_speakers_and_channels_are_read_as_spreadsheets_and_pandas_write_them(tmp_path):
+    path = audio(tmp_path) / "calls.csv"
+    path.write_text(
+        "ID, Path ,channel_0,channel_1,speaker_0,speaker_1\n"
+        "both,audio/one.wav,1.0,0.0,ann, bob \n"
+        "one,audio/one.wav,,,ann,\n"
+    )
+    write_recordings([str(path)], tmp_path / "out", licence="MIT")
+    assert rows(tmp_path / "out") == [
+        recording("both", "train", ("one.wav", 1, "one.wav", 0), speakers=("ann", "bob")),
+        recording("one", "train", ("one.wav", 0, "one.wav", 1)),
+    ]
+
+
+def test_rows_of_a_tsv_with_too_few_or_too_many_fields_are_rejected_by_their_number(tmp_path):
+    path = audio(tmp_path) / "calls.tsv"
+    path.write_text("id\tpath\na\taudio/one.wav\n\nb\nc\taudio/one.wav\tmore\n")
+    write_recordings([str(path)], tmp_path / "out")
+    assert [row.id for row in rows(tmp_path / "out")] == ["a"]
+    assert reasons(tmp_path / "out") == {"calls.tsv:3": "malformed", "calls.tsv:4": "malformed"}
+
+
 def test_rows_that_name_no_recording_are_rejected_with_their_reason(tmp_path):
     audio(tmp_path)
     write(tmp_path / "audio" / "wide.wav", channels=3)
@@ -215,11 +237,18 @@ def test_an_id_cannot_lead_out_of_the_directory_of_transcripts(tmp_path):
     assert rows(tmp_path / "out")[0].turns == ()
 
 
-@pytest.mark.parametrize("content", ["", "name,file\nx,y\n", "id,path\n"])
-def test_tables_without_recordings_are_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "the tables name no recording"),
+        ("id,path\n", "the tables name no recording"),
+        ("name,file\nx,y\n", "no row of the table names a recording; the first: the row has no id"),
+    ],
+)
+def test_tables_without_recordings_are_refused(tmp_path, content, message):
     path = tmp_path / "calls.csv"
     path.write_text(content)
-    with pytest.raises(UserError, match=r"no row of the table names a recording|the tables name no recording"):
+    with pytest.raises(UserError, match=message):
         write_recordings([str(path)], tmp_path / "out")
 
 
