@@ -147,13 +147,17 @@ def test_pieces_are_of_one_size_and_lose_nothing(lengths, size):
     assert np.array_equal(np.concatenate([*found, pieces.rest], axis=1), audio)
 
 
-def test_identity_names_the_very_weights():
-    about = identity()
-    assert json.loads(json.dumps(about)) == about
+def test_identity_names_the_very_weights_and_every_setting():
     installed = metadata.distribution("silero-vad")
-    assert about["version"] == installed.version
-    assert about["weights_sha256"] == sha256_file(installed.locate_file("silero_vad/data/silero_vad.jit"))
-    assert (about["threshold"], about["shortest_speech_s"]) == (0.5, 0.25)
+    assert json.loads(json.dumps(identity())) == {
+        "package": "silero-vad",
+        "version": installed.version,
+        "weights_sha256": sha256_file(installed.locate_file("silero_vad/data/silero_vad.jit")),
+        "threshold": 0.5,
+        "release": 0.35,
+        "shortest_silence_s": 0.1,
+        "shortest_speech_s": 0.25,
+    }
 
 
 def test_loading_the_network_draws_nothing_and_sets_no_threads():
@@ -168,9 +172,11 @@ def test_loading_the_network_draws_nothing_and_sets_no_threads():
         torch.set_num_threads(threads)
 
 
-def test_damaged_weights_are_refused_with_what_to_do(tmp_path, monkeypatch):
+@pytest.mark.parametrize("there", [True, False])
+def test_damaged_or_missing_weights_are_refused_with_what_to_do(tmp_path, monkeypatch, there):
     damaged = tmp_path / "silero_vad.jit"
-    damaged.write_bytes(activity._weights().read_bytes()[:100_000])
+    if there:
+        damaged.write_bytes(activity._weights().read_bytes()[:100_000])
     monkeypatch.setattr(activity, "_weights", lambda: damaged)
     with pytest.raises(UserError, match="cannot be read") as caught:
         activity._network.__wrapped__()
