@@ -150,6 +150,22 @@ def test_crosstalk_is_none_where_there_is_too_little_and_lowest_where_there_is_n
     assert checked(silent).channels[0].crosstalk_db == NO_CROSSTALK_DB
 
 
+def crosstalk_with_a_sound_at(frame: int) -> float:
+    """Crosstalk into channel 1, which is active in frames 100 to 119 of channel 0's 200, with a sound in one more."""
+    audio = tones([[(0.0, 200 * FRAME_S)], []], 8.0)
+    audio[1, frame * FRAME : (frame + 1) * FRAME] += audio[0, :FRAME]
+    speech = [np.array([[0.0, 200 * FRAME_S]]), np.array([[100 * FRAME_S, 120 * FRAME_S]])]
+    checks = AudioChecks(type("Known", (), {"add": lambda _, block: None, "result": lambda _: speech})())
+    checks.add(audio)
+    return checks.result().channels[1].crosstalk_db
+
+
+def test_what_is_heard_within_160_ms_of_a_channels_speech_is_no_crosstalk():
+    clean = crosstalk_with_a_sound_at(110)
+    assert crosstalk_with_a_sound_at(95) == crosstalk_with_a_sound_at(124) == clean
+    assert crosstalk_with_a_sound_at(94) > clean + 10 < crosstalk_with_a_sound_at(125)
+
+
 @pytest.mark.parametrize("gain", [0.5, -1.0])
 @pytest.mark.parametrize("delay", [0, 5, 300])
 def test_the_same_signal_on_both_channels_is_found(delay, gain):
@@ -328,9 +344,10 @@ def test_thresholds_that_are_off_refuse_nothing():
     assert refusal(checked(silence), Thresholds()).message == "channel 0 has no sound"
 
 
-def test_result_is_json_that_says_the_same(real):
+def test_result_is_json_that_says_the_same_in_six_decimals(real):
     about = real.as_dict()
-    assert json.loads(json.dumps(about, allow_nan=False)) == about
+    text = json.dumps(about, allow_nan=False)
+    assert json.loads(text) == json.loads(text, parse_float=lambda number: round(float(number), 6)) == about
     assert about["turn_taking"]["ipus"]["count"] == len(real.events.ipus) > 20
     assert about["seconds"] == 59.0
     assert sum(end - start for start, end in about["activity"][0]) == pytest.approx(about["channels"][0]["speech_s"])
@@ -368,6 +385,15 @@ def test_results_are_summed_for_the_card(real):
     assert {name: len(counts) for name, counts in total["histograms"].items()} == {
         name: bins.count + 2 for name, bins in HISTOGRAMS.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last", "bins"),
+    [("speech_dbfs", -60, 0, 20), ("crosstalk_db", -80, 10, 18), ("correlation", 0, 1, 20)],
+)
+def test_histograms_have_the_ranges_that_the_guide_names(name, first, last, bins):
+    edges = HISTOGRAMS[name].edges()
+    assert (edges[0], edges[-1], len(edges) - 1) == (first, last, bins)
 
 
 def test_memory_grows_by_a_few_numbers_a_frame(call):
