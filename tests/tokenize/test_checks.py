@@ -256,7 +256,9 @@ def test_channels_are_swapped_only_where_the_other_one_fits_far_better(real, sha
 def test_transcript_is_not_judged_by_a_few_seconds(real):
     assert checked(CONVERSATION, [Turn(1, 1.0, 9.0, "words")]).turn_shares is None
     long = [Turn(1, 0.0, 9.0, "words"), Turn(1, 5.0, 11.5, "words"), Turn(1, 4.0, 2.0, "no time")]
-    own, other = checked(CONVERSATION, long).turn_shares
+    result = checked(CONVERSATION, long)
+    own, other = result.as_dict()["turn_shares"]
+    assert (own, other) == result.turn_shares
     assert own == pytest.approx(3.9 / 11.5, abs=0.02)
     assert other == pytest.approx(5.2 / 11.5, abs=0.02)
 

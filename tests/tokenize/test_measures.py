@@ -46,9 +46,12 @@ def test_decibels_of_a_sine_are_minus_three_and_of_nothing_none():
 
 def test_level_is_that_of_the_samples():
     audio = noise(512 * 10 + 100) + np.float32(0.02)
+    audio[0, np.abs(audio[0]) < 1e-4] = 0.1
     audio[0, 1000:1007] = -0.99
     audio[0, 2000:2002] = 1.0
     audio[0, 3000:3050] = 0
+    # Below and above half a step of 16 bits: the one becomes 0, and counts without a neighbour.
+    audio[0, 4000], audio[0, 4002] = 0.4 / 32768, 0.6 / 32768
     _, (level, _) = measured(audio, [512 * 3, 512 * 4])
     assert level.samples == 5220
     assert level.mean == pytest.approx(audio[0].mean(dtype=np.float64))
@@ -56,7 +59,7 @@ def test_level_is_that_of_the_samples():
     assert level.peak == 1.0
     # Two samples at full scale are a peak, seven are a flat top.
     assert level.clipped.samples == 7
-    assert level.zeros.longest == 50
+    assert (level.zeros.samples, level.zeros.longest) == (51, 50)
     assert level.powers.shape == (11,)
     squares = np.square(audio[0].astype(np.float64) - level.mean)
     assert level.powers[1] == pytest.approx(squares[512:1024].mean())
