@@ -151,28 +151,32 @@ def test_the_same_weights_have_one_identity_in_every_file(tmp_path, made, copy):
     assert imported(prefixed, made, tmp_path / "3")["identity"] == identity
 
 
-@pytest.fixture(scope="module")
-def torchaudio_model():
+def torchaudio_of(*, large: bool, width: int, heads: int, layers: int):
     torch.manual_seed(0)
     model = torchaudio.models.wav2vec2_model(
-        extractor_mode="group_norm",
+        extractor_mode="layer_norm" if large else "group_norm",
         extractor_conv_layer_config=[(32, 10, 5), *[(32, 3, 2)] * 4, *[(32, 2, 2)] * 2],
-        extractor_conv_bias=False,
-        encoder_embed_dim=768,
+        extractor_conv_bias=large,
+        encoder_embed_dim=width,
         encoder_projection_dropout=0.0,
         encoder_pos_conv_kernel=16,
         encoder_pos_conv_groups=16,
-        encoder_num_layers=3,
-        encoder_num_heads=12,
+        encoder_num_layers=layers,
+        encoder_num_heads=heads,
         encoder_attention_dropout=0.0,
         encoder_ff_interm_features=64,
         encoder_ff_interm_dropout=0.0,
         encoder_dropout=0.0,
-        encoder_layer_norm_first=False,
+        encoder_layer_norm_first=large,
         encoder_layer_drop=0.0,
         aux_num_out=None,
     )
     return model.eval()
+
+
+@pytest.fixture(scope="module")
+def torchaudio_model():
+    return torchaudio_of(large=False, width=768, heads=12, layers=3)
 
 
 @pytest.mark.parametrize("new", [True, False])
@@ -188,11 +192,36 @@ def test_torchaudio_state_gives_torchaudios_features(tmp_path, torchaudio_model,
         assert np.abs(features_of(out) - wanted[layer - 1][0].numpy()).max() <= 1e-5
 
 
-def test_torchaudio_state_of_an_unknown_width_is_refused(tmp_path, made, torchaudio_model):
+def test_large_torchaudio_state_with_the_names_of_the_published_ones_gives_torchaudios_features(tmp_path):
+    model = torchaudio_of(large=True, width=1024, heads=16, layers=1)
+    audio = torch.from_numpy(AUDIO)[None]
+    with torch.inference_mode():
+        (wanted,), _ = model.extract_features(torch.nn.functional.layer_norm(audio, audio.shape))
+    old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    state = model.state_dict()
+    for name in list(state):
+        for now, then in old.items():
+            if name.endswith(now):
+                state[name.replace(now, then)] = state.pop(name)
+    assert sum(name.endswith(("weight_g", "weight_v")) for name in state) == 2
+    torch.save(state, tmp_path / "state.pt")
+    np.save(tmp_path / "km.npy", np.zeros((2, 1024), np.float32))
+    about = import_tokenizer(str(tmp_path / "state.pt"), str(tmp_path / "km.npy"), tmp_path / "out", layer=1)
+    assert about["identity"]["normalise"]
+    assert np.abs(features_of(tmp_path / "out") - wanted[0].numpy()).max() <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("encoder.transformer.pos_conv_embed.conv.parametrizations.weight.original1", (96, 6, 16)),
+        ("feature_extractor.conv_layers.1.conv.weight", (32, 32, 4)),
+    ],
+)
+def test_torchaudio_state_of_an_unknown_width_or_kernel_is_refused(tmp_path, made, torchaudio_model, name, shape):
     state = torchaudio_model.state_dict()
-    positions = "encoder.transformer.pos_conv_embed.conv.parametrizations.weight.original1"
-    assert positions in state
-    torch.save({**state, positions: torch.zeros(96, 6, 16)}, tmp_path / "state.pt")
+    assert name in state
+    torch.save({**state, name: torch.zeros(shape)}, tmp_path / "state.pt")
     assert "no published model" in refusal(tmp_path / "state.pt", made, tmp_path / "out").what
 
 

@@ -121,6 +121,12 @@ def test_audio_is_normalised_where_the_model_was_trained_so(norm, preprocessor, 
     assert of_hugging_face({**HUGGING_FACE, "feat_extract_norm": norm}, preprocessor)[1] == normalise
 
 
+def test_what_hugging_faces_configuration_may_lack_is_as_in_the_published_models():
+    names = ("hidden_act", "feat_extract_activation", "feat_proj_layer_norm", "conv_pos_batch_norm", "layer_norm_eps")
+    plain = {name: value for name, value in HUGGING_FACE.items() if name not in names}
+    assert of_hugging_face(plain, None) == of_hugging_face(HUGGING_FACE, None)
+
+
 def test_preprocessor_of_another_sample_rate_is_refused():
     with pytest.raises(UserError, match="sampling_rate 16000"):
         of_hugging_face(HUGGING_FACE, {"sampling_rate": 8000})
