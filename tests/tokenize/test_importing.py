@@ -93,6 +93,8 @@ def test_preprocessor_that_is_not_believed_is_told(tmp_path, made, capsys):
     save_hugging_face(hubert(), tmp_path / "base", do_normalize=True)
     assert not imported(tmp_path / "base", made, tmp_path / "out")["identity"]["normalise"]
     assert "not normalised" in capsys.readouterr().err
+    imported(made / "base", made, tmp_path / "believed")
+    assert "not normalised" not in capsys.readouterr().err
 
 
 def test_what_is_written_is_what_is_said(tmp_path, made):

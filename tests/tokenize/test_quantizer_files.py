@@ -209,6 +209,12 @@ def test_vocabulary_that_units_cannot_hold_is_refused(tmp_path, units):
     assert f"{units} units" in refusal(tmp_path / "km.npy")
 
 
+@pytest.mark.parametrize("units", [2, 2**15])
+def test_smallest_and_largest_vocabulary_are_read(tmp_path, units):
+    np.save(tmp_path / "km.npy", np.zeros((units, 2), np.float32))
+    assert len(read_centroids(tmp_path / "km.npy")) == units
+
+
 def test_checkpoint_given_as_quantizer_is_told(tmp_path):
     for number, content in enumerate([{"model": {"a": torch.zeros(2)}, "cfg": {}}, {"a.weight": torch.zeros(2)}]):
         torch.save(content, tmp_path / f"{number}.pt")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.errors import UserError
+from duologue.tokenize.architecture import Architecture
 from duologue.tokenize.settings import of_fairseq, of_hugging_face, parse_conv_layers
 from duologue.tokenize.unpickle import Stream, Unpickler
 from tests.tokenize.making import hubert
@@ -63,11 +64,46 @@ def test_any_text_is_read_or_refused(text):
 
 def test_what_fairseqs_configuration_leaves_out_is_fairseqs_default():
     architecture, normalise = of_fairseq({"model": {}, "task": {"normalize": True}})
-    assert architecture.conv == BASE
-    assert (architecture.dim, architecture.heads, architecture.layers) == (768, 12, 12)
-    assert (architecture.positions, architecture.position_groups) == (128, 16)
+    assert architecture == Architecture(
+        conv=BASE,
+        conv_norm="group",
+        conv_bias=False,
+        dim=768,
+        heads=12,
+        feed=3072,
+        layers=12,
+        positions=128,
+        position_groups=16,
+        norm_first=False,
+    )
     assert normalise
     assert not of_fairseq({"model": {"conv_pos": 64}, "task": {}})[1]
+
+
+def test_what_fairseqs_configuration_says_is_taken_from_it():
+    model = {
+        "conv_feature_layers": "[(64,10,5)] + [(32,3,2)]",
+        "extractor_mode": "layer_norm",
+        "conv_bias": True,
+        "encoder_embed_dim": 48,
+        "encoder_attention_heads": 4,
+        "encoder_ffn_embed_dim": 96,
+        "encoder_layers": 3,
+        "conv_pos": 32,
+        "conv_pos_groups": 8,
+        "layer_norm_first": True,
+    }
+    conv = ((64, 10, 5), (32, 3, 2))
+    assert of_fairseq({"model": model})[0] == Architecture(conv, "layer", True, 48, 4, 96, 3, 32, 8, True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"layer_type": "conformer"}, {"activation_fn": "relu"}, {"conv_pos_batch_norm": True}, {"pos_conv_depth": 5}],
+)
+def test_kinds_of_fairseq_that_would_give_other_features_are_refused(change):
+    with pytest.raises(UserError, match=next(iter(change))):
+        of_fairseq({"model": change})
 
 
 def test_flat_arguments_are_read():

@@ -34,10 +34,15 @@ TENSORS = {
     "part": torch.arange(12.0)[3:7],
     "number": torch.tensor(3.5),
     "none": torch.zeros(0, 4),
-    "half": torch.arange(4).half(),
-    "brain": torch.arange(4).bfloat16(),
-    "whole": torch.arange(4),
+    "empty rows": torch.zeros(2, 0),
     "said": torch.tensor([True, False]),
+    **{
+        str(dtype): torch.arange(4).to(dtype)
+        for dtype in (
+            *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+            *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+        )
+    },
     "parameter": torch.nn.Parameter(torch.arange(3.0)),
 }
 
@@ -97,6 +102,13 @@ def test_code_in_any_pickle_of_a_legacy_file_is_refused(tmp_path, part):
     assert not (tmp_path / "marker").exists()
 
 
+def test_legacy_file_of_a_big_endian_machine_is_refused(tmp_path):
+    parts = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": False}, {}, []]
+    (tmp_path / "file.pt").write_bytes(b"".join(pickle.dumps(value, 2) for value in parts))
+    with pytest.raises(ValueError, match="big-endian"):
+        read_torch(tmp_path / "file.pt")
+
+
 def rewritten(path, name, change, compression=zipfile.ZIP_STORED):
     """Change a record of a zip file, with a checksum that fits."""
     with zipfile.ZipFile(path) as archive:
@@ -116,6 +128,7 @@ def rewritten(path, name, change, compression=zipfile.ZIP_STORED):
         ("data.pkl", lambda content: content.replace(b"K\x04\x85", b"K\x05\x85"), "beyond its storage"),
         # Its stride: ever the same number would be a great tensor out of a small file.
         ("data.pkl", lambda content: content.replace(b"K\x01\x85", b"K\x09\x85"), "beyond its storage"),
+        ("data.pkl", lambda content: content.replace(b"K\x04\x85", b"J\xff\xff\xff\xff\x85"), "are no sizes"),
         ("byteorder", lambda _: b"big", "big-endian"),
     ],
 )
@@ -143,6 +156,11 @@ def test_other_zip_file_is_refused(tmp_path):
         archive.writestr("readme.txt", "hello")
     with pytest.raises(UserError, match="not written by torch"):
         everything(tmp_path / "other.zip")
+
+
+def test_only_tensors_with_names_are_a_state(tmp_path):
+    content = read_torch(save({0: torch.zeros(2), "weight": torch.zeros(2), "step": 3}, tmp_path / "file.pt"))
+    assert list(state_of(content)) == ["weight"]
 
 
 def test_only_a_rebuilt_tensor_is_one():

@@ -51,6 +51,16 @@ def test_arrays_are_read_without_numpys_own_functions(value, protocol):
     assert np.array_equal(read, value)
 
 
+def test_array_of_no_number_is_refused_and_no_size_is_guessed():
+    with pytest.raises(ValueError, match="numpy type M8"):
+        array(load(pickle.dumps(np.array(["2020-01-01"], "M8[D]"), 4)))
+    data = pickle.dumps(np.arange(6.0).reshape(2, 3), 2)
+    damaged = data.replace(b"K\x02K\x03\x86", b"J\xff\xff\xff\xffK\x03\x86")
+    assert damaged != data
+    with pytest.raises(ValueError, match="not a shape"):
+        array(load(damaged))
+
+
 def test_mappings_are_read_and_other_objects_are_none():
     ordered = collections.OrderedDict(a=1, b=[2])
     assert mapping(load(pickle.dumps(ordered))) == {"a": 1, "b": [2]}
