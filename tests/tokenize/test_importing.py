@@ -181,9 +181,11 @@ def torchaudio_model():
     return torchaudio_of(large=False, width=768, heads=12, layers=3)
 
 
-@pytest.mark.parametrize("new", [True, False])
-def test_torchaudio_state_gives_torchaudios_features(tmp_path, torchaudio_model, new):
-    torch.save(torchaudio_model.state_dict(), tmp_path / "state.pt", _use_new_zipfile_serialization=new)
+# Alone, and inside the model that torchaudio trains, beside what only training needs.
+@pytest.mark.parametrize(("new", "prefix", "more"), [(True, "", {}), (False, "wav2vec2.", {"aux": torch.zeros(2)})])
+def test_torchaudio_state_gives_torchaudios_features(tmp_path, torchaudio_model, new, prefix, more):
+    state = {f"{prefix}{name}": tensor for name, tensor in torchaudio_model.state_dict().items()} | more
+    torch.save(state, tmp_path / "state.pt", _use_new_zipfile_serialization=new)
     np.save(tmp_path / "km.npy", kmeans(768).cluster_centers_)
     with torch.inference_mode():
         wanted = torchaudio_model.extract_features(torch.from_numpy(AUDIO)[None])[0]
