@@ -163,7 +163,7 @@ def _missing_for_dataflow(options: PipelineOptions) -> Iterator[str]:
 def _notes_here(workers: int, cores: int, gpus: Sequence[Any]) -> Iterator[str]:
     if gpus and workers > len(gpus):
         yield f"{workers} workers share {len(gpus)} GPUs: one process a GPU is usual"
-    if gpus and workers < len(gpus):
+    if workers < len(gpus):
         yield f"{len(gpus) - workers} GPUs stay idle: give --workers {len(gpus)}"
     if not gpus and workers > cores:
         yield f"{workers} workers share {cores} cores"
@@ -175,7 +175,7 @@ def _notes_elsewhere(runner: str, options: PipelineOptions) -> Iterator[str]:
         yield "LOOPBACK workers run in this process: one machine's worth, whatever the size of the cluster"
     if not portable.job_endpoint and (_is(runner, "flink") or _is(runner, "spark")):
         flag, jar, name = _job_server_jar(runner, options)
-        if not jar and not (Path(JavaJarServer.JAR_CACHE).expanduser() / name).is_file():
+        if not jar and not (Path(JavaJarServer.JAR_CACHE) / name).is_file():
             yield f"Beam will download {name} from Maven Central; without a network name the file by {flag}=PATH"
 
 

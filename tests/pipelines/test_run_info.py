@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import sys
 from pathlib import Path
 
 import pytest
+from apache_beam.utils.subprocess_server import JavaJarServer
 
 from duologue.errors import UserError
+from duologue.pipelines import run_info as module
 from duologue.pipelines.run_info import run_info
+
+IMAGE = "an image with Duologue in it: --environment_config=IMAGE (Beam's own image has no Duologue)"
+
+
+def missing(*flags: str) -> list[str]:
+    return run_info(flags=flags)["missing"]
 
 
 def test_one_worker_runs_in_this_process() -> None:
@@ -22,6 +32,21 @@ def test_more_workers_than_cores_are_noted() -> None:
     about = run_info(workers=10_000)
     assert about["environment"].startswith("10000 processes of ")
     assert any("10000 workers share" in note for note in about["notes"])
+
+
+@pytest.mark.parametrize(
+    ("workers", "notes"),
+    [
+        (1, ["1 GPUs stay idle: give --workers 2"]),
+        (2, []),
+        (10_000, ["10000 workers share 2 GPUs: one process a GPU is usual"]),
+    ],
+)
+def test_workers_are_measured_by_the_gpus_where_there_are_any(
+    monkeypatch: pytest.MonkeyPatch, workers: int, notes: list[str]
+) -> None:
+    monkeypatch.setattr(module, "_gpus", lambda: [{"name": "H100", "memory_gb": 80.0}] * 2)
+    assert run_info(workers)["notes"] == notes
 
 
 def test_what_a_flink_run_lacks_is_named(tmp_path: Path) -> None:
@@ -45,15 +70,62 @@ def test_addresses_that_answer_are_not_missing() -> None:
         assert about["missing"] == []
 
 
-def test_what_a_dataflow_run_lacks_is_named() -> None:
-    missing = run_info(flags=["--runner=DataflowRunner", "--region=europe-west4"])["missing"]
-    assert "--project" in missing and "--temp_location" in missing
-    assert "--region" not in missing
+def test_addresses_that_do_not_answer_are_missing() -> None:
+    flags = ["--environment_type=EXTERNAL", "--environment_config=127.0.0.1:1", "--job_endpoint=127.0.0.1:1"]
+    assert missing("--runner=PortableRunner", *flags) == [
+        "no job server answers at 127.0.0.1:1 (--job_endpoint)",
+        "no worker pool answers at 127.0.0.1:1 (--environment_config)",
+    ]
+
+
+def test_a_portable_run_lacks_a_job_server_and_an_image() -> None:
+    assert missing("--runner=PortableRunner") == ["the job server's address: --job_endpoint=HOST:PORT", IMAGE]
+    assert missing("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK") == []
+    assert missing("--runner=PortableRunner", "--job_endpoint=embed", "--environment_config=mine:1") == []
+
+
+def test_a_flink_of_this_machine_needs_java_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "server.jar").touch()
+    jar = f"--flink_job_server_jar={tmp_path / 'server.jar'}"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    flags = ("--runner=FlinkRunner", "--environment_type=LOOPBACK", jar)
+    assert missing(*flags) == ["a Java runtime, which Beam's job server runs on"]
+    (tmp_path / "java").touch(mode=0o755)
+    assert missing(*flags) == []
+    assert run_info(flags=flags)["workers"] is None
+
+
+@pytest.mark.parametrize("engine", ["Flink", "Spark"])
+def test_a_job_server_that_beam_will_download_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr(JavaJarServer, "JAR_CACHE", str(tmp_path))
+    flags = (f"--runner={engine}Runner", "--environment_type=LOOPBACK")
+    loopback, download = run_info(flags=flags)["notes"]
+    assert loopback.startswith("LOOPBACK workers run in this process")
+    assert f"--{engine.lower()}_job_server_jar=PATH" in download
+    name = re.search(rf"beam-runners-{engine.lower()}-\S+\.jar", download)
+    assert name
+    (tmp_path / name[0]).touch()
+    assert run_info(flags=flags)["notes"] == [loopback]
+
+
+def test_what_a_dataflow_run_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ("--runner=DataflowRunner", "--region=europe-west4", "--num_workers=5")
+    cloud = 'Beam\'s Google Cloud part: pip install "apache-beam[gcp]"'
+    lacks = [cloud, "--project", "--temp_location", "an image with Duologue in it: --sdk_container_image=IMAGE"]
+    monkeypatch.setitem(sys.modules, "google", None)
+    about = run_info(flags=flags)
+    assert about["missing"] == lacks
+    assert (about["workers"], about["environment"]) == (5, "containers of the service")
+    monkeypatch.delitem(sys.modules, "google")
+    (tmp_path / "google" / "cloud" / "storage").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert missing(*flags) == lacks[1:]
 
 
 def test_the_image_of_docker_workers_is_asked_for() -> None:
-    missing = run_info(flags=["--runner=SparkRunner"])["missing"]
-    assert any("--environment_config=IMAGE" in what for what in missing)
+    assert IMAGE in missing("--runner=SparkRunner")
 
 
 def test_an_unknown_flag_is_refused() -> None:
