@@ -176,6 +176,7 @@ def test_rows_that_are_no_turns_are_rejected_one_by_one(tmp_path):
         {"channel": 1, "start": 0.25, "end": 0.25, "text": "no time"},
         {"channel": 0, "start": -0.5, "end": 0.5, "text": "nearly before"},
         {"channel": 1, "start": 9, "end": 10.75, "text": "half a pair \ud800 of surrogates"},
+        {"channel": 1, "start": 0, "end": "1e999", "text": "endless"},
     ]
     path = put(tmp_path, "call.json", json.dumps(rows))
     turns, _ = read_turns(path, "call", 10.0)
@@ -194,6 +195,7 @@ def test_rows_that_are_no_turns_are_rejected_one_by_one(tmp_path):
         ("malformed", 9),
         ("malformed", 10),
         ("bad_times", 11),
+        ("bad_times", 14),
     ]
 
 
@@ -241,6 +243,11 @@ def test_rows_of_other_recordings_are_left_out(tmp_path):
     path = put(tmp_path, "call.stm", "\n".join([*lines, "call 2 y 5 6 inter_segment_gap"]))
     assert [turn.start_s for turn in read_turns(path, "dir/call", 10.0)[0]] == [0, 2]
     assert reasons(path) == [("other_recording", 1), ("not_speech", 3)]
+
+
+def test_file_of_one_recording_is_read_whatever_it_calls_it(tmp_path):
+    for name in ("nist.stm", "nist.rttm"):
+        assert len(read_turns(put(tmp_path, name, FORMATS[name](TURNS)), "another", 10.0)[0]) == len(TURNS)
 
 
 def test_channels_are_counted_as_the_format_counts_them(tmp_path):

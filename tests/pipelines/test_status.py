@@ -61,6 +61,23 @@ def test_a_sidecar_without_its_shard_does_not_count(half: Path) -> None:
     assert (about["done"], about["damaged"]) == (12, 2)
 
 
+def test_shards_that_came_in_another_order_than_they_are_numbered_give_the_same_rate(half: Path) -> None:
+    rate = status(half)["per_s"]
+    paths = sorted(half.glob("units-*.json"))
+    times = [path.stat().st_mtime for path in paths]
+    for path, when in zip(paths, reversed(times), strict=True):
+        os.utime(path, (when, when))
+    assert status(half)["per_s"] == rate
+
+
+def test_a_run_whose_sidecars_are_all_damaged_has_done_nothing(half: Path) -> None:
+    for path in half.glob("units-*.json"):
+        path.write_text("{")
+    about = status(half)
+    assert (about["done"], about["inputs"], about["per_s"], about["damaged"]) == (0, None, None, 6)
+    assert "since_commit_s" not in about
+
+
 def test_a_live_run_is_told_from_a_killed_one(tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(out, 0.3, 1)
@@ -101,7 +118,7 @@ def test_a_mix_is_followed_through_its_first_pass_and_its_sequences(
     begun = status(out)
     mix(settings, out)
     total = len(SequenceSet(out))
-    assert (begun["state"], begun["done"], begun["inputs"]) == ("stopped", 0, total)
+    assert (begun["kind"], begun["state"], begun["done"], begun["inputs"]) == ("sequences", "stopped", 0, total)
     assert begun["indexed_unit_shards"] == 3
     (out / CARD).unlink()
     (out / "train-00000.json").unlink()

@@ -50,6 +50,7 @@ def test_measured_offsets_come_as_often_as_they_were_met():
         ("natural", {"distribution": "lognormal", "median_s": 0.2, "spread": 0.6, "shortest_s": 0.05}),
         ("fixed:0.2", {"distribution": "fixed", "seconds": 0.2}),
         ("fixed:0", {"distribution": "fixed", "seconds": 0.0}),
+        ("fixed:60", {"distribution": "fixed", "seconds": 60.0}),
         ("lognormal:0.3:0.5", {"distribution": "lognormal", "median_s": 0.3, "spread": 0.5, "longest_s": 1.8}),
     ],
 )
@@ -81,6 +82,7 @@ def test_a_fixed_gap_is_always_the_same():
         "lognormal:0.000001:1",
         "lognormal:0.2:0",
         "lognormal:a:b",
+        "normal:0.2:0.6",
     ],
 )
 def test_what_is_no_distribution_is_refused(text):

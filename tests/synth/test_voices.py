@@ -28,6 +28,11 @@ def test_two_voices_of_a_dialogue_are_never_alike(seed, dialogue):
     assert choose_voices(VOICES, seed, dialogue) == (first, second)
 
 
+def test_voices_of_a_dialogue_never_change():
+    assert choose_voices(VOICES, 0, "talk") == ("us-man", "rp-woman")
+    assert choose_voices(VOICES, 7, "größe") == ("us-woman", "rp-man")
+
+
 def test_every_pair_of_voices_comes_up_about_equally_often():
     voices = VOICES[:4]
     pairs = Counter(choose_voices(voices, 0, f"dialogue {index}") for index in range(6000))
