@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from duologue.errors import UserError
 from duologue.evaluate.artefacts import Artefact
-from duologue.evaluate.excerpts import excerpt, runs_of, with_audio
+from duologue.evaluate.excerpts import Words, excerpt, runs_of, with_audio
+from duologue.formats.audio import flac_bytes
 from duologue.formats.card import read_card
 from duologue.formats.shards import ShardWriter, key_of
 from duologue.formats.units import Sentence, Turn
@@ -42,14 +43,15 @@ def test_the_excerpt_is_where_both_speak():
     # 100 frames of either side, found at the earliest place that holds all of the second's.
     assert piece.start_s == 22.0
     assert lively == 4.0
-    assert [words.text for words in piece.words] == ["Yes.", "No."]
+    assert piece.words == (Words(0, 24.0, 28.0, "Yes."), Words(1, 28.0, 32.0, "No."))
+    assert (piece.id, piece.source, piece.speakers) == (sample.id, sample.source, sample.speakers)
     np.testing.assert_array_equal(piece.units, sample.units[:, 550:800])
 
 
 def test_turns_stand_in_where_there_are_no_sentences():
     sample = replace(dialogue(0), sentences=(), turns=(Turn(1, 2.0, 3.0, "Hm."), Turn(0, 2.5, 4.0, "So.")))
     piece, _ = excerpt(sample, 25)
-    assert [(words.start_s, words.text) for words in piece.words] == [(2.0, "Hm."), (2.5, "So.")]
+    assert piece.words == (Words(1, 2.0, 3.0, "Hm."), Words(0, 2.5, 4.0, "So."))
 
 
 def test_voice_activity_counts_for_more_than_the_transcript():
@@ -87,9 +89,10 @@ def make(tmp_path: Path, **options) -> Artefact:
 
 def test_the_audio_of_an_excerpt_is_that_of_its_frames(tmp_path: Path):
     artefact = make(tmp_path)
-    sample = dialogue(2, seconds=20.0)
+    # The second in its shard.
+    sample = dialogue(1, seconds=20.0)
     piece = replace(excerpt(sample, 25)[0], start_s=5.0)
-    heard = with_audio(piece, artefact, "units-00001.tar", key_of(sample.id))
+    heard = with_audio(piece, artefact, "units-00000.tar", key_of(sample.id))
     assert heard.audio is not None
     expected = np.stack([tone(sample, 0), tone(sample, 1)])[:, 5 * 25 * HOP : 15 * 25 * HOP]
     np.testing.assert_allclose(heard.audio, expected, atol=1e-4)
@@ -101,7 +104,7 @@ def test_an_excerpt_without_kept_audio_has_none(tmp_path: Path):
     assert with_audio(piece, artefact, "units-00001.tar", "talk_2").audio is None
 
 
-@pytest.mark.parametrize("content", [b"", b"fLaC but no more"])
+@pytest.mark.parametrize("content", [b"", b"fLaC but no more", flac_bytes(np.zeros((1, 800), np.int16), 16_000)])
 def test_audio_that_cannot_be_read_is_named(tmp_path: Path, content):
     artefact = make(tmp_path, audio=False)
     path = artefact.directory / "audio-00001.tar"
