@@ -8,6 +8,7 @@ import soundfile
 from duologue.errors import UserError
 from duologue.formats.rejects import Reject, read_rejects
 from duologue.formats.units import Turn
+from duologue.manifests import candor
 from duologue.manifests.candor import write_candor
 from duologue.manifests.manifest import Manifest
 from duologue.manifests.schema import AudioChannel, Recording
@@ -151,6 +152,15 @@ def test_changed_transcript_is_another_manifest(corpus, tmp_path):
     path.write_text(path.read_text().replace("Last.", "Lost."))
     with pytest.raises(UserError, match="made from other inputs or settings"):
         write_candor(str(corpus), tmp_path / "out")
+
+
+def test_transcript_that_is_larger_than_any_is_left_out(tmp_path, monkeypatch):
+    directory = write_conversation(tmp_path / "in", "a", transcripts={"cliffhanger": CLIFFHANGER[:2]})
+    size = (directory / "transcription" / "transcript_cliffhanger.csv").stat().st_size
+    for most, reasons in ((size, []), (size - 1, ["bad_transcript"])):
+        monkeypatch.setattr(candor, "_MOST_BYTES", most)
+        write_candor(str(tmp_path / "in"), tmp_path / f"out {most}")
+        assert [reject.reason for reject in read_rejects(tmp_path / f"out {most}")] == reasons
 
 
 def test_mistakes_are_named(corpus, tmp_path):

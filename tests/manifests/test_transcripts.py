@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from duologue.formats import seeds
 from duologue.formats.rejects import Unusable
 from duologue.formats.units import Turn
+from duologue.manifests import transcripts
 from duologue.manifests.sides import MARKERS, channels_of
 from duologue.manifests.transcripts import read_turns
 from duologue.manifests.turn_rows import read_turn_rows
@@ -220,6 +221,14 @@ def test_file_that_is_no_transcript_is_one_reject(tmp_path, name, content):
     assert read_turns(path, "call", 10.0)[0] == ()
     assert reasons(path) == [("bad_transcript", 0)]
     path.unlink()
+    assert reasons(path) == [("bad_transcript", 0)]
+
+
+def test_file_that_is_larger_than_any_transcript_is_one_reject(tmp_path, monkeypatch):
+    path = put(tmp_path, "call.json", as_json(TURNS))
+    monkeypatch.setattr(transcripts, "_MOST_BYTES", path.stat().st_size)
+    assert reasons(path) == []
+    monkeypatch.setattr(transcripts, "_MOST_BYTES", path.stat().st_size - 1)
     assert reasons(path) == [("bad_transcript", 0)]
 
 
