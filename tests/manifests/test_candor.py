@@ -121,6 +121,15 @@ def test_backchannels_are_turns_of_the_one_who_listens(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("name", ["cliffhanger", "audiophile", "backbiter"])
+def test_the_transcript_that_is_named_is_the_one_that_is_read(tmp_path, name):
+    lines = [HEADER, f"0,u2,0.1,0.6,{name},,0.5,0,False,False,1"]
+    write_conversation(tmp_path / "in", "a", transcripts={name: lines})
+    write_candor(str(tmp_path / "in"), tmp_path / "out", transcript=name)
+    (row,) = Manifest(tmp_path / "out").rows()
+    assert row.turns == (Turn(1, 0.1, 0.6, name),)
+
+
 def test_split_by_speaker_keeps_users_apart(tmp_path):
     for number in range(12):
         pair = number // 2 * 3

@@ -40,17 +40,30 @@ def entry(found: dict[str, Any], directory: Path) -> dict[str, Any]:
 
 def test_a_dialogue_is_traced_from_its_sequences_to_its_row(lab: Path) -> None:
     found = why(lab / "sequences" / "stage2", "talk 3")
+    assert found["id"] == "talk 3"
     assert [entry["kind"] for entry in found["chain"]] == ["sequences", "units", "units", "dialogues", "recordings"]
     for one in found["chain"]:
         assert one["fingerprint"] == read_card(Path(one["directory"])).fingerprint
-    (row,) = entry(found, lab / "manifests" / "talks")["places"]
-    assert (row["file"], row["row"], row["licence"], row["turns"]) == ("dialogues-00000.parquet", 3, "CC0-1.0", 4)
+    mixed = {"stage": 2, "split": "train", "chunk_ms": 160, "epochs": 2, "seed": 0}
+    assert mixed.items() <= found["chain"][0].items()
+    origin = {"source": "talks", "split": "train", "licence": "CC0-1.0", "turns": 4}
+    assert entry(found, lab / "manifests" / "talks")["places"] == [
+        {"file": "dialogues-00000.parquet", "row": 3, **origin}
+    ]
     units = entry(found, lab / "units" / "talks")
     (sample,) = units["places"]
-    assert units["seed"] == 3 and units["tokenizer"]["kind"] == "mfcc-kmeans"
-    assert sample["speakers"] == list(choose_voices(tuple(ESPEAK_VOICES), 3, "talk 3"))
+    assert (units["station"], units["seed"], units["tokenizer"]["kind"]) == ("synthesize", 3, "mfcc-kmeans")
     stored = {s.key: unit_sample(s.members) for s in read_shard(lab / "units" / "talks" / sample["shard"])}
-    assert stored[sample["key"]].id == "talk 3" and stored[sample["key"]].units.shape[1] == sample["frames"]
+    dialogue = stored[sample["key"]]
+    assert dialogue.id == "talk 3"
+    assert sample == {
+        **{"shard": "units-00001.tar", "key": sample["key"], **origin},
+        "seconds": dialogue.duration_s,
+        "frames": dialogue.units.shape[1],
+        "speakers": list(choose_voices(tuple(ESPEAK_VOICES), 3, "talk 3")),
+        "sentences": len(dialogue.sentences),
+        "about": dialogue.about,
+    }
     assert entry(found, lab / "units" / "calls")["places"] == []
 
 
@@ -133,7 +146,19 @@ def test_parents_are_never_taken_by_their_names(lab: Path, tmp_path: Path) -> No
 
 def test_a_manifest_of_recordings_tells_of_the_audio(lab: Path) -> None:
     (one,) = why(lab / "manifests" / "calls", "call0.wav")["chain"]
-    assert one["places"][0]["audio"] == ["call0.wav:0", "call0.wav:1"]
+    assert one["places"] == [
+        {
+            "file": "recordings-00000.parquet",
+            "row": 0,
+            "source": "calls",
+            "split": "train",
+            "licence": "CC0-1.0",
+            "turns": 3,
+            "audio": ["call0.wav:0", "call0.wav:1"],
+            "speakers": ["ada", "ben"],
+            "about": {},
+        }
+    ]
 
 
 def test_an_unknown_id_and_a_damaged_shard_are_errors(lab: Path, tmp_path: Path) -> None:
@@ -147,3 +172,12 @@ def test_an_unknown_id_and_a_damaged_shard_are_errors(lab: Path, tmp_path: Path)
     shard.write_bytes(shard.read_bytes()[:700])
     with pytest.raises(UserError, match="damaged"):
         why(tmp_path / "units", "talk 0")
+
+
+@pytest.mark.parametrize("name", ["dialogues-00000.parquet", "rejects.parquet"])
+def test_a_damaged_file_of_a_manifest_is_named(lab: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(lab / "manifests" / "talks", tmp_path / "talks")
+    (tmp_path / "talks" / name).write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="the file is damaged") as refusal:
+        why(tmp_path / "talks", "talk 0")
+    assert refusal.value.where == str(tmp_path / "talks" / name)
