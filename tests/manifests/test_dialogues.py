@@ -102,6 +102,10 @@ def test_how_many_dialogues_were_read_is_told(tmp_path, capsys):
 def test_a_single_dialogue_is_a_file_of_one(tmp_path):
     (tmp_path / "one.json").write_text(json.dumps(CHATS[0], indent=1))
     assert write_dialogues([str(tmp_path / "one.json")], tmp_path / "out").totals["samples"] == 1
+    # Also with another in it.
+    (tmp_path / "one.json").write_text(json.dumps({**CHATS[0], "before": CHATS[1]}, indent=1))
+    write_dialogues([str(tmp_path / "one.json")], tmp_path / "again")
+    assert [row.id for row in rows(tmp_path / "again")] == ["c0"]
 
 
 def test_a_list_behind_many_blanks_is_a_list(tmp_path):

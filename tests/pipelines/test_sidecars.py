@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ def test_a_sidecar_says_what_became_of_its_partition(made: Path) -> None:
     assert [(reject.id, reject.reason) for reject in sidecar.rejects] == [("n6", "seventh")]
     for stem, shard in sidecar.shards.items():
         assert shard["name"] == f"{stem}-00002.tar" and shard["bytes"] == (made / shard["name"]).stat().st_size
+
+
+def test_a_sidecar_of_a_set_from_before_inputs_were_written_is_read(made: Path, tmp_path: Path) -> None:
+    content = json.loads((made / "units-00002.json").read_bytes())
+    del content["inputs"]
+    for stem in ("units", "audio"):
+        shutil.copy(made / f"{stem}-00002.tar", tmp_path)
+    (tmp_path / "units-00002.json").write_text(json.dumps(content))
+    sidecar = read_sidecar(tmp_path / "units-00002.json")
+    assert sidecar is not None and sidecar.inputs == 0
 
 
 CHANGES: list[dict[str, Any]] = [
