@@ -39,6 +39,16 @@ def test_a_sidecar_of_a_set_from_before_inputs_were_written_is_read(made: Path, 
     assert sidecar is not None and sidecar.inputs == 0
 
 
+def test_a_sidecar_whose_shard_is_gone_or_short_does_not_count(made: Path, tmp_path: Path) -> None:
+    for name in ("units-00002.json", "units-00002.tar"):
+        shutil.copy(made / name, tmp_path)
+    assert read_sidecar(tmp_path / "units-00002.json") is None
+    (tmp_path / "audio-00002.tar").write_bytes((made / "audio-00002.tar").read_bytes()[:-512])
+    assert read_sidecar(tmp_path / "units-00002.json") is None
+    shutil.copy(made / "audio-00002.tar", tmp_path)
+    assert read_sidecar(tmp_path / "units-00002.json") == read_sidecar(made / "units-00002.json") is not None
+
+
 CHANGES: list[dict[str, Any]] = [
     {"partition": None},
     {"partition": {"index": 2}},
