@@ -103,6 +103,14 @@ def test_a_long_gap_is_silence_and_a_pause_is_none():
     assert reason(text, with_gap(1.6) + noise(3.2, 2e-4)) == "silent"
 
 
+@pytest.mark.parametrize(("seconds", "expected"), [(1.48, None), (1.52, "silent")])
+def test_silence_before_and_behind_speech_is_a_gap_too(seconds, expected):
+    silence = np.zeros(round(seconds * SAMPLE_RATE))
+    text = "I was wondering, well, whether you could book a table."
+    assert reason(text, np.concatenate([silence, noise(1.6)])) == expected
+    assert reason(text, np.concatenate([noise(1.6), silence])) == expected
+
+
 def test_speech_that_is_mostly_gaps_is_silence():
     text = "I was wondering, well, whether you could book a table."
     click = noise(0.1)
