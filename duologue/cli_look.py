@@ -154,8 +154,7 @@ def _told(directory: Path, about: dict[str, Any]) -> Iterator[str]:
         if about.get(name) not in (None, 0):
             yield f"{name:>14}  {_number(about[name])}"
     for name, amount in about.get("amounts", {}).items():
-        if isinstance(amount, int | float):
-            yield f"{name:>14}  {_number(amount)}"
+        yield f"{name:>14}  {_number(amount)}"
     if "rejected" in about:
         yield f"{'rejected':>14}  {about['rejected']:,} inputs"
     for reason, count in about.get("rejects", {}).items():

@@ -57,7 +57,7 @@ def status(directory: Path) -> dict[str, Any]:
 def _finished(directory: Path) -> dict[str, Any]:
     card = read_card(directory)
     totals = dict(card.totals)
-    counts = ("inputs", "samples", "rejects", "checks")
+    counts = ("inputs", "samples", "rejects")
     inputs = totals["samples"] if card.kind == "sequences" else totals["inputs"]
     return {
         "kind": card.kind,
@@ -66,7 +66,10 @@ def _finished(directory: Path) -> dict[str, Any]:
         "inputs": inputs,
         "shards": len(card.shards),
         "samples": totals["samples"],
-        "amounts": {name: value for name, value in totals.items() if name not in counts},
+        # What was measured, and how a manifest was split, are no sums.
+        "amounts": {
+            name: value for name, value in totals.items() if name not in counts and isinstance(value, int | float)
+        },
         "rejected": totals["rejects"],
         "rejects": dict(card.rejects),
         "fingerprint": card.fingerprint,

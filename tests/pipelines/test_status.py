@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from duologue.errors import UserError
-from duologue.formats.card import CARD
+from duologue.formats.card import CARD, read_card, write_card
 from duologue.formats.locks import is_held, locked
 from duologue.formats.sequences import SequenceSet
 from duologue.pipelines.mix import mix
@@ -99,6 +99,16 @@ def test_a_finished_set_says_the_same_as_its_card(tmp_path: Path) -> None:
     about = status(tmp_path / "out")
     assert (about["state"], about["done"], about["inputs"]) == ("finished", INPUTS, INPUTS)
     assert (about["fingerprint"], about["rejected"]) == (card.fingerprint, card.totals["rejects"])
+    assert (about["kind"], about["shards"], about["samples"]) == ("units", 20, card.totals["samples"])
+    assert (about["amounts"], about["rejects"]) == ({"seconds": card.totals["seconds"]}, {"seventh": 4})
+
+
+def test_the_amounts_of_a_finished_artefact_are_numbers_whatever_its_card_has_beside_them(tmp_path: Path) -> None:
+    make(tmp_path / "out", Toy())
+    card = read_card(tmp_path / "out")
+    card.totals.update({"checks": {"speech_seconds": [1.0, 2.0]}, "splits": {"by": "speaker"}})
+    write_card(tmp_path / "out", card)
+    assert status(tmp_path / "out")["amounts"] == {"seconds": card.totals["seconds"]}
 
 
 def test_a_mix_is_followed_through_its_first_pass_and_its_sequences(
