@@ -105,3 +105,11 @@ def test_a_set_without_sequences_has_no_opening(tmp_path: Path) -> None:
     unit_set(tmp_path / "units", [SAMPLES[0]], audio=False)
     sequence_set(tmp_path / "s2", 2, [], tmp_path / "units")
     assert opening(artefact(tmp_path / "s2")) is None
+
+
+def test_a_stream_without_a_chunk_opens_with_nothing(tmp_path: Path) -> None:
+    unit_set(tmp_path / "units", [SAMPLES[0]], audio=False)
+    empty = replace(SAMPLES[0], units=np.zeros((2, 0), np.int16))
+    sequence_set(tmp_path / "s2", 2, [empty], tmp_path / "units")
+    shown = opening(artefact(tmp_path / "s2"))
+    assert shown is not None and (shown.id, shown.text, shown.excerpt) == ("talk 0", "", None)

@@ -6,7 +6,7 @@ import pytest
 from duologue.formats.rejects import Unusable
 from duologue.formats.seeds import uniform
 from duologue.synth import dialogue as module
-from duologue.synth.dialogue import LONGEST_DIALOGUE, Spoken, speak
+from duologue.synth.dialogue import LONGEST_DIALOGUE, Spoken, pcm, speak
 from duologue.synth.engine import SAMPLE_RATE, Speech, Utterance
 from duologue.synth.engines import EngineChoice, load_engine
 
@@ -136,6 +136,31 @@ def test_grouping_and_neighbours_change_nothing(engine, results, monkeypatch):
     assert [content(result) for result in apart] == [content(result) for result in results]
     monkeypatch.setattr(module, "_GROUP_CHARACTERS", 1)
     assert [content(result) for result in speak(ALL, engine, 3)] == [content(result) for result in results]
+
+
+def test_sentences_of_many_dialogues_go_to_the_engine_in_one_call_up_to_a_limit(engine, monkeypatch):
+    drawing = Drawing(engine, {})
+    list(speak(ALL, drawing, 3))
+    assert [len(call) for call in drawing.calls] == [11]
+    monkeypatch.setattr(module, "_GROUP_CHARACTERS", 1)
+    list(speak(ALL, drawing, 3))
+    assert [len(call) for call in drawing.calls[1:]] == [7, 4]
+
+
+def test_only_the_voices_that_are_named_speak(engine):
+    (result,) = speak([FILM], engine, 3, voices=("rp-man", "us-man"))
+    assert set(result.voices) == {"rp-man", "us-man"}
+
+
+def test_samples_beyond_full_scale_are_cut_to_it():
+    assert pcm(np.array([2.0, 1.0, 0.5, 0.0, -1.0, -1.5], np.float32)).tolist() == [
+        32767,
+        32767,
+        16384,
+        0,
+        -32767,
+        -32767,
+    ]
 
 
 def test_another_seed_gives_another_dialogue(engine, results):
