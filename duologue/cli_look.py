@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,8 +81,11 @@ def _existing(parents: Sequence[Path] | None) -> Sequence[Path]:
 
 def _made_again(done: Repair, quiet: bool) -> int:
     """Run the command that makes again what was taken back, in a process of its own, and return its exit code."""
+    from duologue import children
+
     output = subprocess.DEVNULL if quiet else None
-    return subprocess.run([sys.executable, "-m", "duologue", *done.again], stdout=output, check=False).returncode
+    command = children.command_of("duologue", *done.again)
+    return subprocess.run(command, env=children.environment(), stdout=output, check=False).returncode
 
 
 def _repaired(directory: Path, done: Repair) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,10 +16,12 @@ from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from google.protobuf import json_format, text_format
 
+from duologue import children
+
 
 def environment() -> SubprocessSDKEnvironment:
     """Return the environment of worker processes on this machine, with this Python."""
-    command = shlex.join([sys.executable, "-m", "duologue.pipelines.worker"])
+    command = shlex.join(children.command_of("duologue.pipelines.worker"))
     return SubprocessSDKEnvironment.from_command_string(command_string=command)
 
 
@@ -29,7 +30,7 @@ class _Process:
 
     def __init__(self, command: Sequence[str]) -> None:
         with worker_handlers.SUBPROCESS_LOCK:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, env=children.environment())
         self._stdin: Any = self._process.stdin
         self._on_death: Callable[[int], None] | None = None
         self._watching = threading.Thread(name="watch_worker", target=self._watch)
