@@ -75,6 +75,18 @@ def _stand_in() -> None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
+def _in_utf8() -> None:
+    """Begin again in Python's UTF-8 mode where it is in another encoding.
+
+    Otherwise files would be called differently in different locales, and so would the dialogues in them.
+    """
+    if sys.getfilesystemencoding() == "utf-8":
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 def main() -> None:
     """Run the command line.
 
@@ -83,6 +95,7 @@ def main() -> None:
     130 interrupted by Ctrl-C.
     """
     _stand_in()
+    _in_utf8()
     arguments, flags = sys.argv[1:], []
     # Behind the `--` of `why`, which runs nothing, stands an id that begins with a dash.
     if "--" in arguments and arguments[0] != "why":

@@ -17,7 +17,7 @@ import typer
 from duologue.cli import app
 from duologue.cli_options import here, place
 from duologue.formats.card import CARD
-from tests.commands import MIXED, PROGRAM, SAID, Command, Ended, call, refused
+from tests.commands import MIXED, PROGRAM, SAID, Command, Ended, call, call_of_two, refused
 from tests.pipelines.comparing import contents
 
 # ---- help and usage
@@ -312,6 +312,16 @@ def test_letters_that_the_terminal_lacks_come_as_numbers(tmp_path: Path) -> None
     ended = subprocess.run(program, capture_output=True, text=True, env=environment)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert r"Gr\xfc\xdfe, Zo\xeb" in ended.stdout
+
+
+def test_files_are_called_the_same_in_every_locale(tmp_path: Path) -> None:
+    (tmp_path / "anrufe").mkdir()
+    call_of_two(tmp_path / "anrufe" / "größer.wav")
+    making = ["manifest", "stereo", str(tmp_path / "anrufe"), "--out"]
+    assert call(*making, tmp_path / "here") == 0
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, *PROGRAM, *making, tmp_path / "there"], env=environment, check=True)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
 def parameters(group: Any, name: str = "duologue") -> Iterator[tuple[str, Any]]:
