@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import logging
 import os
@@ -87,6 +88,14 @@ def _in_utf8() -> None:
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
+def _be_somebody() -> None:
+    """Give a user without an account, as containers have them, a name: torch asks for one as it is imported."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
+
+
 def main() -> None:
     """Run the command line.
 
@@ -96,6 +105,7 @@ def main() -> None:
     """
     _stand_in()
     _in_utf8()
+    _be_somebody()
     arguments, flags = sys.argv[1:], []
     # Behind the `--` of `why`, which runs nothing, stands an id that begins with a dash.
     if "--" in arguments and arguments[0] != "why":

@@ -127,6 +127,22 @@ def test_a_directory_that_cannot_be_made_is_named(duologue: Command, lab: Path, 
     assert "permission denied" in message or "read-only" in message
 
 
+# ---- users without an account
+
+
+def test_training_runs_as_a_user_without_an_account(lab: Path, tmp_path: Path) -> None:
+    unnamed = ["unshare", "--user", "--map-user=54321"]
+    if shutil.which("unshare") is None or subprocess.run([*unnamed, "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody be another user")
+    environment = {
+        name: value for name, value in ENVIRONMENT.items() if name not in ("LOGNAME", "USER", "LNAME", "USERNAME")
+    } | {"TMPDIR": str(tmp_path)}
+    training = ["train", "--recipe", lab / "recipe.toml", "--data", lab / "stage1", "--out", tmp_path / "run"]
+    command = [*unnamed, sys.executable, *PROGRAM, *training]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
 # ---- interrupts
 
 
