@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,12 @@ class Sidecar:
 
     fingerprint: str
     partition: Partition
-    shards: dict[str, dict[str, Any]] = field(default_factory=dict)
-    samples: int = 0
-    amounts: dict[str, float] = field(default_factory=dict)
-    licences: list[str] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    checks: dict[str, Any] = field(default_factory=dict)
+    shards: dict[str, dict[str, Any]]
+    samples: int
+    amounts: dict[str, float]
+    licences: list[str]
+    rejects: list[Reject]
+    checks: dict[str, Any]
     inputs: int = 0
 
     @property

@@ -70,6 +70,21 @@ def test_a_sidecar_with_a_part_that_is_no_such_part_is_damaged(made: Path, tmp_p
     assert [commit.sidecar for commit in find_commits(tmp_path)] == [None]
 
 
+@pytest.mark.parametrize(
+    "name", ["fingerprint", "partition", "shards", "samples", "amounts", "licences", "rejects", "checks"]
+)
+def test_a_sidecar_that_lacks_a_part_is_damaged_and_not_taken_for_one_of_nothing(made: Path, name: str) -> None:
+    path = made / "units-00002.json"
+    whole = path.read_bytes()
+    content = json.loads(whole)
+    del content[name]
+    try:
+        path.write_text(json.dumps(content))
+        assert read_sidecar(path) is None
+    finally:
+        path.write_bytes(whole)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"3", b"{}"])
 def test_a_file_that_is_no_sidecar_is_damaged(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "units-00002.json").write_bytes(content)
