@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from duologue.errors import UserError
-from duologue.tokenize.fit import fit
+from duologue.tokenize.fit import fit, usage
 from duologue.tokenize.mfcc import HOP, features, log_magnitudes
 from duologue.tokenize.tokenizer import load_tokenizer
 from tests.tokenize.signals import sound, whole
@@ -48,6 +48,13 @@ def test_report_says_what_was_seen_and_used(fitted):
     # Every frame of these sounds is different from every other.
     assert (report["frames"], report["seed"]) == (180, 0)
     assert 1 < report["perplexity"] <= report["units_used"] <= UNITS
+
+
+def test_perplexity_is_the_number_of_units_that_are_used_alike():
+    assert usage(np.array([0, 5, 5, 5, 5])) == {"units_used": 4, "perplexity": 4.0}
+    assert usage(np.array([7])) == {"units_used": 1, "perplexity": 1.0}
+    # Of half, a quarter and a quarter: two to the one and a half bits that a unit has.
+    assert usage(np.array([2, 1, 0, 1])) == {"units_used": 3, "perplexity": 2.828}
 
 
 def test_fitted_tokenizer_loads_and_encodes(fitted):
