@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -141,12 +142,23 @@ def test_usage_counts_all_units_of_the_audio(report, made, call, short):
     assert 0 < report["residual"] < 1
 
 
+def test_residual_is_what_centroids_leave_of_the_spread_of_the_features(made, short):
+    found = features(made / "tok", read_channels([(short, 0)], HZ)[0]).astype(np.float64)
+    centroids = np.load(made / "hubert_base_ls960_L2_km500.npy").astype(np.float64)
+    left = ((found[:, None] - centroids) ** 2).sum(axis=2).min(axis=1).mean()
+    spread = ((found - found.mean(axis=0)) ** 2).sum(axis=1).mean()
+    assert check_tokenizer(made / "tok", [short], seconds=4)["residual"] == pytest.approx(left / spread, abs=1e-4)
+
+
 def test_people_read_the_same(report):
     text = "\n".join(report_lines(report))
     assert "hubert, layer 2, 50 Hz, 500 units, float32, on cpu" in text
     assert "short.flac, channel 0: 151 of 151 frames equal (100.00%)" in text
     assert text.splitlines()[-1] == "passed"
     assert "an hour" in text
+    # The utterance's 151 units, of which its one piece has 150; an hour loses a frame in each of its 36.
+    assert re.search(r"short\.flac \(3\.0 s\) +151 +150 +1\n", text)
+    assert re.search(r"an hour +180,000 +179,964 +36\n", text)
 
 
 def test_golden_units_of_one_reader_pass_without_the_last_frame(made, short):
@@ -319,7 +331,11 @@ def test_embedded_tokenizer_gets_what_applies():
 def test_embedded_tokenizer_is_compared_with_golden_units_too(short, tmp_path):
     found = units_of(Path("embedded"), short)
     assert check_tokenizer(Path("embedded"), [short], [written(tmp_path / "own.km", found)])["passed"]
-    assert not check_tokenizer(Path("embedded"), [short], [written(tmp_path / "cut.km", found[:, :-1])])["passed"]
+    longer = [[*row, 3, 4] for row in found.tolist()]
+    for golden, said in ((found[:, :-1], "1 more than golden"), (longer, "2 fewer than golden")):
+        report = check_tokenizer(Path("embedded"), [short], [written(tmp_path / "other.km", golden)])
+        assert not report["passed"]
+        assert f", {said}: " in "\n".join(report_lines(report))
 
 
 def about_of(layer: int, checkpoint: str, quantizer: str, **changes) -> dict:
