@@ -47,7 +47,7 @@ def unit_set(directory: Path, shards: int) -> Card:
     totals = {"inputs": shards * ROWS, "samples": shards * ROWS, "rejects": 0}
     card = Card("units", config, parents, read_about("embedded")["identity"], shards=entries, totals=totals)
     for partition, entry in zip(todo, entries, strict=True):
-        sidecar = Sidecar(card.fingerprint, partition, {"units": entry}, ROWS, inputs=shards * ROWS)
+        sidecar = Sidecar(card.fingerprint, partition, {"units": entry}, ROWS, {}, [], [], {}, shards * ROWS)
         write_bytes(directory / file_name("units", partition.index, "json"), canonical_json(asdict(sidecar)))
     write_card(directory, card)
     return card
