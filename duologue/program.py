@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import typer
@@ -141,5 +141,6 @@ def main() -> None:
     if interrupts:
         code, message = 130, "interrupted. Run the same command again: it goes on from here"
     if message:
-        print(f"duologue: {message}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"duologue: {message}", file=sys.stderr)
     sys.exit(code)

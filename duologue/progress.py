@@ -18,9 +18,22 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 _SHARE_OF_LOOKING = 0.05
 
 
+@contextmanager
+def _heard_or_not() -> Iterator[None]:
+    """Let nobody's work end because it cannot be told of: its log's disk is full, or its terminal is closed."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Who read it has gone, and wants no more.
+        raise
+    except OSError:
+        pass
+
+
 def say(text: str) -> None:
     """Print a line for the person watching, on standard error: standard output is for results."""
-    print(text, file=sys.stderr, flush=True)
+    with _heard_or_not():
+        print(text, file=sys.stderr, flush=True)
 
 
 class Watch:
@@ -53,7 +66,8 @@ class Watch:
 
     def __enter__(self) -> Watch:
         if self._bar is not None:
-            self._bar.start()
+            with _heard_or_not():
+                self._bar.start()
             self._task = self._bar.add_task(
                 self._what, total=self._total, completed=self._done, amount=self._amount(), rate=""
             )
@@ -65,7 +79,8 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with _heard_or_not():
+                self._bar.stop()
         elif kind is None and self._says_end:
             self._line()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import resource
 import shutil
 import signal
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,41 @@ def test_a_directory_that_cannot_be_made_is_named(duologue: Command, lab: Path, 
     ended = duologue(*line.format(lab=lab, out="/sys/duologue").split())
     message = refused(ended, "/sys/duologue", "Choose a directory you may write to")
     assert "permission denied" in message or "read-only" in message
+
+
+@contextlib.contextmanager
+def closed_terminal() -> Iterator[int]:
+    """A terminal that takes nothing any more, as after `disown` and a logout."""
+    there, here = pty.openpty()
+    os.close(there)
+    try:
+        yield here
+    finally:
+        os.close(here)
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[int]:
+    with Path("/dev/full").open("wb") as file:
+        yield file.fileno()
+
+
+@pytest.mark.parametrize("told", [closed_terminal, full_disk])
+def test_work_that_cannot_be_told_of_is_done(
+    lab: Path, tmp_path: Path, told: Callable[[], contextlib.AbstractContextManager[int]]
+) -> None:
+    if told is full_disk and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    working = ["synthesize", lab / "dialogues", "--out", tmp_path / "units", "--rows-per-shard", "2"]
+    refused_one = ["verify", tmp_path / "nothing"]
+    environment = {**ENVIRONMENT, "TERM": "xterm"}
+    codes = []
+    with told() as place:
+        for arguments in (working, refused_one):
+            command = [sys.executable, *PROGRAM, *arguments]
+            codes.append(subprocess.run(command, stdout=subprocess.DEVNULL, stderr=place, env=environment).returncode)
+    assert codes == [0, 2]
+    assert contents(tmp_path / "units") == contents(lab / "spoken")
 
 
 # ---- users without an account
