@@ -12,10 +12,11 @@ from typing import IO, Any, cast
 from duologue.errors import UserError
 from duologue.formats.audio import AudioInfo, probe_sides
 from duologue.formats.fingerprint import canonical_json
+from duologue.formats.places import shown
 from duologue.formats.publish import publishing
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Turn
-from duologue.manifests.manifest import Manifest
+from duologue.manifests.manifest import ROOT, Manifest
 from duologue.manifests.schema import Recording
 from duologue.manifests.splits import NAMES
 from duologue.pipelines.export import STATION, Export
@@ -67,8 +68,8 @@ def export_lhotse(manifest: Path, out: Path) -> dict[str, Any]:
         What `export.json` says.
 
     Raises:
-        UserError: the manifest is missing, of another kind or damaged, no recording can be used, or `out` holds
-            something else or cannot be written.
+        UserError: the manifest is missing, of another kind or damaged, the path of its audio is not UTF-8, no
+            recording can be used, or `out` holds something else or cannot be written.
     """
     recordings = Manifest(manifest)
     if recordings.card.kind != "recordings":
@@ -78,6 +79,12 @@ def export_lhotse(manifest: Path, out: Path) -> dict[str, Any]:
             hint="Export a manifest made by `duologue manifest fisher`, `candor` or `stereo`",
         )
     root = recordings.audio_root()
+    if shown(root) != str(root):
+        raise UserError(
+            "the path of the audio is not UTF-8, and lhotse's files are",
+            where=shown(root),
+            hint=f"Move the audio, and write its new place into {manifest / ROOT}",
+        )
     names = [_file_name(kind, split) for kind in _KINDS for split in NAMES]
     export = Export("lhotse", out, recordings.card, names, {"root": str(root)})
     finished = export.begin()

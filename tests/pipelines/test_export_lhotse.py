@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -244,6 +245,16 @@ def test_a_manifest_whose_audio_is_gone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none of the 1 inputs could be exported.*no file gone\.wav"):
         export_lhotse(manifest_of(tmp_path, rows), tmp_path / "out")
     assert "export.json" not in contents(tmp_path / "out")
+
+
+def test_audio_whose_path_lhotse_cannot_write_is_refused(tmp_path: Path) -> None:
+    calls = tmp_path / os.fsdecode(b"r\xe9p")
+    calls.mkdir()
+    write_sound(tmp_path / "call.wav", 1.0)
+    (tmp_path / "call.wav").rename(calls / "call.wav")
+    write_recordings([str(calls)], tmp_path / "manifest", licence="none", source="calls")
+    with pytest.raises(UserError, match=r"not UTF-8.*r.p.*root\.json"):
+        export_lhotse(tmp_path / "manifest", tmp_path / "out")
 
 
 def test_an_interrupted_export_is_made_whole_by_the_next(
