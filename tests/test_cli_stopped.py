@@ -128,6 +128,15 @@ def test_a_directory_that_cannot_be_made_is_named(duologue: Command, lab: Path, 
     assert "permission denied" in message or "read-only" in message
 
 
+def test_training_is_refused_where_its_checkpoints_could_not_be_read(
+    duologue: Command, lab: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / os.fsdecode(b"r\xe9p")
+    ended = duologue("train", "--recipe", lab / "recipe.toml", "--data", lab / "stage1", "--out", out)
+    refused(ended, "the path is not UTF-8", "Choose another --out")
+    assert not out.exists()
+
+
 @contextlib.contextmanager
 def closed_terminal() -> Iterator[int]:
     """A terminal that takes nothing any more, as after `disown` and a logout."""

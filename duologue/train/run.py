@@ -13,6 +13,7 @@ from duologue.errors import UserError, explained
 from duologue.formats.card import RUN
 from duologue.formats.fingerprint import fingerprint
 from duologue.formats.locks import locked
+from duologue.formats.places import shown
 from duologue.formats.publish import make_directory, refuse_foreign, write_bytes
 from duologue.train.checkpoint import sweep_checkpoints
 from duologue.train.recipe import ModelPath, Recipe
@@ -37,8 +38,15 @@ def held(out: Path) -> Iterator[None]:
     """Hold a run directory, made where there is none, so that no other trainer writes in it meanwhile.
 
     Raises:
-        UserError: another one does, or the directory cannot be made.
+        UserError: another one does, the directory cannot be made, or its path is not UTF-8.
     """
+    if shown(out) != str(out):
+        # safetensors would write there, and not open again what it wrote.
+        raise UserError(
+            "the path is not UTF-8, and checkpoints could not be read there",
+            where=shown(out),
+            hint="Choose another --out",
+        )
     with explained(out):
         make_directory(out)
     # A trainer that was killed leaves no workers to wait for.
