@@ -66,6 +66,12 @@ def engine_of(choice: EngineChoice) -> Engine:
     return load_engine(choice, "cpu" if choice.name == "espeak" else own_device())
 
 
+@lru_cache(maxsize=1)
+def _identity_of(choice: EngineChoice) -> dict[str, Any]:
+    """Ask an engine what it is once for a process: it hashes its model, which may have gigabytes."""
+    return engine_of(choice).identity
+
+
 def measured_shape(units: Path) -> tuple[Shape, Card]:
     """Return the shape of the conversations in a unit set of recordings, and the set's card.
 
@@ -165,9 +171,8 @@ class Synthesize:
         tokenizer = tokenizer_of(self.settings.tokenizer)
         rows = Manifest(self.manifest).rows(partition.start, partition.stop)
         dialogues = [row for row in rows if isinstance(row, Dialogue)]
-        engine = engine_of(self.settings.engine)
-        check_made_by(self.made_by, _made_by(engine, tokenizer.identity))
-        speech = spoken_dialogues(dialogues, engine, self.settings)
+        check_made_by(self.made_by, _made_by(_identity_of(self.settings.engine), tokenizer.identity))
+        speech = spoken_dialogues(dialogues, engine_of(self.settings.engine), self.settings)
         for (dialogue, spoken), units in encoded(speech, spoken_audio, tokenizer):
             if isinstance(units, Unusable):
                 yield units.reject(dialogue.id, self.name)
@@ -179,8 +184,8 @@ class Synthesize:
             yield unit_output(unit_sample_of(spoken, dialogue, units, tokenizer.rate), flac)
 
 
-def _made_by(engine: Engine, tokenizer: Mapping[str, Any]) -> dict[str, Any]:
-    return {"engine": engine.identity, "rules": rules(), "tokenizer": tokenizer}
+def _made_by(engine: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> dict[str, Any]:
+    return {"engine": engine, "rules": rules(), "tokenizer": tokenizer}
 
 
 def dialogues_of(manifest: Path) -> Manifest:
@@ -253,7 +258,7 @@ def synthesize(
     choice, tokenizer = settings.engine, read_about(settings.tokenizer)["identity"]
     # On the CPU: here only what the engine is, and which GPU a worker takes is the worker's to say.
     with load_engine(choice) as engine:
-        made_by, licence = _made_by(engine, tokenizer), engine.licence
+        made_by, licence = _made_by(engine.identity, tokenizer), engine.licence
         voices = named_voices(engine.voices, choice.voices)
     if is_non_commercial(licence):
         say(f"the licence of the speech model, {licence}, does not allow commercial use of what it says")

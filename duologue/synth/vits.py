@@ -103,7 +103,7 @@ class VitsEngine(Engine):
     @property
     def identity(self) -> dict[str, Any]:
         """Whatever the audio depends on: weights, configuration, speakers, precision, and what reads the text."""
-        # Hashed where somebody asks, which workers do not.
+        # Hashed where somebody asks, which workers do once.
         return {**self._about, "model_sha256": sha256_file(self._checkpoint)}
 
     def synthesize(self, utterances: Sequence[Utterance]) -> list[Speech | Unusable]:

@@ -24,6 +24,7 @@ from duologue.formats.shards import read_shard
 from duologue.manifests.manifest import Manifest, write_manifest
 from duologue.manifests.schema import Dialogue, DialogueTurn
 from duologue.manifests.stereo import write_recordings
+from duologue.pipelines import synthesize as module
 from duologue.pipelines.mix import mix
 from duologue.pipelines.mix_settings import MixSettings, UnitSource
 from duologue.pipelines.partitions import RunOptions
@@ -267,6 +268,19 @@ def test_a_worker_with_a_text_library_of_another_version_makes_nothing(
     with pytest.raises(UserError, match=message):
         synthesize(dialogues, tmp_path)
     assert not list(tmp_path.glob("units-*"))
+
+
+def test_a_worker_asks_an_engine_what_it_is_once_for_all_shards(
+    dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    identity = EspeakEngine.identity.fget
+    assert identity is not None
+    monkeypatch.setattr(EspeakEngine, "identity", property(lambda engine: asked.append(1) or identity(engine)))
+    module._identity_of.cache_clear()
+    synthesize(dialogues, tmp_path, rows_per_shard=1)
+    # The launcher, and the worker in its process.
+    assert len(asked) == 2 and len(list(tmp_path.glob("units-*.tar"))) > 2
 
 
 def test_recordings_are_refused(recordings: Path, tmp_path: Path) -> None:
