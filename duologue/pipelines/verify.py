@@ -13,7 +13,7 @@ from duologue.formats.card import CARD, Card, read_card
 from duologue.formats.fingerprint import sha256_file
 from duologue.formats.rejects import OF_TURNS, REJECTS, count_by_reason, each_reject
 from duologue.formats.sequences import VOCABULARY, Document, PackedSequence, packed_sequence
-from duologue.formats.shards import Sample, key_of, read_shard
+from duologue.formats.shards import Sample, key_of
 from duologue.formats.sync import FIRST_UNIT, S0, S1
 from duologue.formats.units import UnitSample, unit_sample
 from duologue.formats.vocabulary import Vocabulary
@@ -21,6 +21,7 @@ from duologue.manifests.manifest import Manifest
 from duologue.manifests.schema import Dialogue
 from duologue.manifests.splits import NAMES
 from duologue.pipelines.commits import Problem, commit_problems
+from duologue.pipelines.looking import each_sample
 from duologue.progress import Watch
 
 # Without these, what is in samples cannot be checked. `read_card` asks for what every card has.
@@ -124,13 +125,7 @@ def _manifest(directory: Path, card: Card) -> Iterator[Problem]:
 
 def _samples(directory: Path, card: Card, stem: str) -> Iterator[tuple[Path, Sample]]:
     paths = [directory / shard["name"] for shard in card.shards if shard["name"].startswith(f"{stem}-")]
-    if not paths:
-        return
-    with Watch(f"verify: content of {stem}", len(paths), "shards", quiet=True) as watch:
-        for path in paths:
-            for sample in read_shard(path):
-                yield path, sample
-            watch.advance()
+    return each_sample(paths, f"verify: content of {stem}")
 
 
 def _units(directory: Path, card: Card) -> Iterator[Problem]:

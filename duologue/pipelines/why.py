@@ -16,12 +16,12 @@ from duologue.formats.card import Card, read_card
 from duologue.formats.parquet import open_parquet
 from duologue.formats.rejects import REJECTS, each_reject
 from duologue.formats.sequences import packed_sequence
-from duologue.formats.shards import Sample, damaged, key_of, read_shard
+from duologue.formats.shards import Sample, damaged, key_of
 from duologue.formats.units import dialogue_of
 from duologue.manifests.manifest import Manifest
 from duologue.manifests.schema import Recording
 from duologue.pipelines.ancestry import Neighbours
-from duologue.progress import Watch
+from duologue.pipelines.looking import each_sample
 
 
 def why(directory: Path, identifier: str, parents: Sequence[Path] = ()) -> dict[str, Any]:
@@ -165,11 +165,7 @@ def _documents(directory: Path, card: Card, identifier: str) -> Iterator[dict[st
 
 def _all_samples(directory: Path, card: Card) -> Iterator[tuple[Path, Sample]]:
     paths = [directory / shard["name"] for shard in card.sample_shards]
-    with Watch(f"why: {card.kind}", len(paths), "shards", quiet=True) as watch:
-        for path in paths:
-            for sample in read_shard(path):
-                yield path, sample
-            watch.advance()
+    return each_sample(paths, f"why: {card.kind}")
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
