@@ -83,10 +83,13 @@ def read_records(
                 yield from _parquet(path, name)
             elif kind == ".csv":
                 yield from _csv(path, name)
-            elif kind in _LINES or _is_lines(path):
+            elif kind in _LINES:
+                yield from _json_lines(path, name)
+            elif (begins := _begins(path)) == b"{" and _is_lines(path):
+                # Many files named .json hold one record a line.
                 yield from _json_lines(path, name)
             else:
-                yield from _json(path, name, is_dialogue)
+                yield from _json(path, name, is_dialogue, is_list=begins == b"[")
     except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowException, UnicodeDecodeError, OSError) as error:
         # What Arrow finds damaged in a Parquet file comes as the last two as well; the error then has no number.
         if isinstance(error, OSError) and error.errno is not None:
@@ -107,9 +110,6 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _is_lines(path: Path) -> bool:
-    # Many files named .json hold one record a line. Where the first line is a list, it may be all of the corpus.
-    if _begins(path) != b"{":
-        return False
     with _opened(path) as file:
         try:
             first = _parsed(file.readline())
@@ -147,9 +147,11 @@ def _json_lines(path: Path, name: str) -> Iterator[Record | Reject]:
             yield record
 
 
-def _json(path: Path, name: str, is_dialogue: Callable[[Mapping[str, Any]], bool]) -> Iterator[Record | Reject]:
+def _json(
+    path: Path, name: str, is_dialogue: Callable[[Mapping[str, Any]], bool], *, is_list: bool
+) -> Iterator[Record | Reject]:
     try:
-        if _begins(path) == b"[":
+        if is_list:
             with _opened(path) as file:
                 yield from (Record(f"{name}:{place}", value) for place, value in enumerate(list_items(file)))
             return
