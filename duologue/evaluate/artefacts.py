@@ -14,7 +14,7 @@ from duologue.errors import UserError, explained
 from duologue.formats.card import CARD, RUN, Card, mending, read_card
 from duologue.formats.metrics import METRICS, VALID, read_lines
 from duologue.formats.places import shown
-from duologue.formats.rejects import REJECTS, Reject, each_reject
+from duologue.formats.rejects import REJECTS, Reject, read_rejects
 from duologue.formats.shards import Sample, read_shard
 
 _KINDS = ("dialogues", "recordings", "units", "sequences")
@@ -159,7 +159,7 @@ def rejects_of(artefact: Artefact) -> Iterator[Reject]:
         UserError: the file is damaged.
     """
     try:
-        yield from each_reject(artefact.directory)
+        yield from read_rejects(artefact.directory)
     except (OSError, ValueError) as error:  # pyarrow's own are both
         raise UserError(
             f"the rejects cannot be read ({error})",

@@ -85,7 +85,7 @@ def write_rejects(directory: Path, rejects: Sequence[Reject]) -> None:
         pq.write_table(table, file)
 
 
-def each_reject(directory: Path) -> Iterator[Reject]:
+def read_rejects(directory: Path) -> Iterator[Reject]:
     """Yield the rejects of an artefact, of which there may be millions; none where it has none.
 
     Raises:
@@ -100,11 +100,6 @@ def each_reject(directory: Path) -> Iterator[Reject]:
             raise ValueError(f"it lacks the columns {', '.join(missing)}")
         for batch in rows.iter_batches(_ROWS_AT_ONCE, columns=SCHEMA.names, use_threads=False):
             yield from (Reject(**row) for row in batch.to_pylist())
-
-
-def read_rejects(directory: Path) -> list[Reject]:
-    """Return the rejects of an artefact; see `each_reject`."""
-    return list(each_reject(directory))
 
 
 def count_by_reason(rejects: Iterable[Reject]) -> dict[str, int]:

@@ -11,7 +11,7 @@ import numpy as np
 from duologue.errors import UserError
 from duologue.formats.card import CARD, Card, read_card
 from duologue.formats.fingerprint import sha256_file
-from duologue.formats.rejects import OF_TURNS, REJECTS, count_by_reason, each_reject
+from duologue.formats.rejects import OF_TURNS, REJECTS, count_by_reason, read_rejects
 from duologue.formats.sequences import VOCABULARY, Document, PackedSequence, packed_sequence
 from duologue.formats.shards import Sample, key_of
 from duologue.formats.sync import FIRST_UNIT, S0, S1
@@ -89,7 +89,7 @@ def _files(directory: Path, card: Card) -> Iterator[Problem]:
 
 def _rejects(directory: Path, card: Card) -> Iterator[Problem]:
     try:
-        counts = count_by_reason(each_reject(directory))
+        counts = count_by_reason(read_rejects(directory))
     except (OSError, ValueError) as error:  # pyarrow's own are both
         yield Problem(directory / REJECTS, f"it cannot be read: {error}")
         return

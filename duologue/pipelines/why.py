@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from duologue.errors import UserError
 from duologue.formats.card import Card, read_card
 from duologue.formats.parquet import open_parquet
-from duologue.formats.rejects import REJECTS, each_reject
+from duologue.formats.rejects import REJECTS, read_rejects
 from duologue.formats.sequences import packed_sequence
 from duologue.formats.shards import Sample, damaged, key_of
 from duologue.formats.units import dialogue_of
@@ -75,7 +75,7 @@ def why(directory: Path, identifier: str, parents: Sequence[Path] = ()) -> dict[
 def _entry(directory: Path, card: Card, identifier: str) -> dict[str, Any]:
     look = {"units": _samples, "sequences": _documents}.get(card.kind, _rows)
     try:
-        rejects = [asdict(reject) for reject in each_reject(directory) if reject.id == identifier]
+        rejects = [asdict(reject) for reject in read_rejects(directory) if reject.id == identifier]
     except (OSError, ValueError) as error:  # pyarrow's own are both
         raise _damaged(directory / REJECTS, error) from error
     return {

@@ -48,5 +48,5 @@ def test_a_file_is_read_on_the_thread_that_asks(tmp_path: Path, threads: set[int
 def test_rejects_are_read_on_the_thread_that_asks(tmp_path: Path, threads: set[int]) -> None:
     rejects = [Reject("a", "tokenize", "mono", "it has one channel"), Reject("b", "mix", "empty", "nothing", 3)]
     write_rejects(tmp_path, rejects)
-    assert read_rejects(tmp_path) == rejects
+    assert list(read_rejects(tmp_path)) == rejects
     assert threads == {threading.get_ident()}

@@ -116,7 +116,7 @@ def test_backchannels_are_turns_of_the_one_who_listens(tmp_path):
         Turn(1, 3.6, 3.8, "No, no"),
         Turn(0, 3.7, 3.8, "None", events=("backchannel",)),
     )
-    assert read_rejects(tmp_path / "out") == [
+    assert list(read_rejects(tmp_path / "out")) == [
         Reject("a", "manifest", "unknown_speaker", "the label 'u9' doesn't say which channel it is", 2)
     ]
 

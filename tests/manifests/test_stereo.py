@@ -299,7 +299,7 @@ def test_transcripts_beside_the_audio_give_turns(tmp_path):
         "sides": [(0, "turn 0"), (1, "turn 0")],
         "whole": [(0, "first"), (1, "second")],
     }
-    assert read_rejects(tmp_path / "out") == []
+    assert list(read_rejects(tmp_path / "out")) == []
 
 
 def test_transcripts_may_lie_in_a_directory_of_their_own(tmp_path):

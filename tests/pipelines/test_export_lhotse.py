@@ -209,7 +209,7 @@ def test_what_lhotse_cannot_have_is_rejected_and_the_rest_goes_on(tmp_path: Path
     rows = [recording(reason, sides, turns=TURNS) for reason, sides in bad.items()]
     rows += [recording("good", good, turns=late), recording("bad_split", good, "dev")]
     about = export_lhotse(manifest_of(tmp_path, rows), tmp_path / "out")
-    rejects = read_rejects(tmp_path / "out")
+    rejects = list(read_rejects(tmp_path / "out"))
     whole = {reject.id: reject.reason for reject in rejects if reject.turn is None}
     assert whole == {reason: reason for reason in [*bad, "bad_split"]}
     assert [(reject.id, reject.reason, reject.turn) for reject in rejects if reject.turn is not None] == [

@@ -255,7 +255,7 @@ def test_the_plan_says_what_the_mix_makes_and_writes_nothing(
     sequences = list(SequenceSet(tmp_path / "out"))
     documents = [document for sequence in sequences for document in sequence.documents]
     tokens = sum(document.length for document in documents)
-    rejects = len(read_rejects(tmp_path / "out"))
+    rejects = len(list(read_rejects(tmp_path / "out")))
     padding = 256 * len(sequences) - tokens
     assert card.totals == {
         "inputs": DIALOGUES - 1,

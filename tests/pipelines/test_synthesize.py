@@ -59,7 +59,7 @@ def kept_audio(directory: Path) -> list[np.ndarray]:
 
 def test_every_dialogue_is_spoken_or_rejected_and_refused_turns_are_told(dialogues: Path, made: Path) -> None:
     rows = [row.id for row in Manifest(dialogues).rows()]
-    rejects = read_rejects(made)
+    rejects = list(read_rejects(made))
     whole = [reject.id for reject in rejects if reject.turn is None]
     assert sorted([sample.id for sample in samples(made)] + whole) == sorted(rows)
     assert whole == ["talk 2"]

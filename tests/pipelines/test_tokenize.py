@@ -113,7 +113,7 @@ def test_inputs_that_are_mended_after_too_many_rejects_are_used(tmp_path: Path) 
     away.rename(audio)
     tokenize(tmp_path / "manifest", tmp_path / "units")
     assert len(samples(tmp_path / "units")) == 3
-    assert read_rejects(tmp_path / "units") == []
+    assert list(read_rejects(tmp_path / "units")) == []
 
 
 def test_audio_that_has_moved_is_said_with_the_file_to_change(recordings: Path, tmp_path: Path) -> None:
