@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test parity flink spark hdfs lint install clean
+.PHONY: demo test parity flink spark hdfs lint install constraints clean
 
 demo: $(READY)
 	$(BIN)/duologue demo --out duologue-demo
@@ -40,12 +40,22 @@ lint: $(READY)
 
 install: $(READY)
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "installing Duologue and its dependencies: torch alone is some gigabytes, a few minutes the first time"
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(READY)
+
+# The newest versions that pyproject.toml allows, for every extra but fairseq's, which pins old ones; then run the tests.
+constraints:
+	rm -rf $(VENV)/newest
+	$(PYTHON) -m venv $(VENV)/newest
+	$(VENV)/newest/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/newest/bin/python -m pip install --quiet --editable ".[dev,gcs,wandb]"
+	(grep '^#' constraints.txt; $(VENV)/newest/bin/python -m pip freeze --exclude-editable) > $(VENV)/constraints.txt
+	mv $(VENV)/constraints.txt constraints.txt
+	rm -rf $(VENV)/newest
 
 clean:
 	rm -rf $(VENV) duologue-demo
