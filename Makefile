@@ -15,7 +15,7 @@ test: $(READY)
 
 # fairseq's own HuBERT beside ours; pip builds fairseq once, in a few minutes, and keeps the wheel.
 parity: $(READY)
-	$(BIN)/python -m pip install --quiet --editable ".[fairseq]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[fairseq]"
 	$(BIN)/python -m pytest tests/fairseq tests/pipelines/test_export_dgslm.py
 
 # The pipelines on a real Flink cluster, on loopback. Needs Java 11 or 17 and Maven, which scripts/ci_packages.sh
@@ -47,12 +47,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(READY)
 
-# The newest versions that pyproject.toml allows, for every extra but fairseq's, which pins old ones; then run the tests.
+# The newest versions that pyproject.toml allows, for every extra. Then run the tests.
 constraints:
 	rm -rf $(VENV)/newest
 	$(PYTHON) -m venv $(VENV)/newest
 	$(VENV)/newest/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/newest/bin/python -m pip install --quiet --editable ".[dev,gcs,wandb]"
+	$(VENV)/newest/bin/python -m pip install --quiet --editable ".[dev,fairseq,gcs,wandb]"
 	(grep '^#' constraints.txt; $(VENV)/newest/bin/python -m pip freeze --exclude-editable) > $(VENV)/constraints.txt
 	mv $(VENV)/constraints.txt constraints.txt
 	rm -rf $(VENV)/newest
