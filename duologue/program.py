@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TextIO
 
 import typer
 
@@ -56,12 +57,12 @@ def _check_flags(arguments: Sequence[str], flags: Sequence[str]) -> None:
         )
 
 
-def _flush() -> None:
+def _flush(stream: TextIO) -> None:
     try:
-        print(end="", flush=True)
+        stream.flush()
     except OSError:
-        # Python flushes once more as it ends: into nothing, it said enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Python flushes once more as it ends: into nothing, or the exit code would be its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         raise
 
 
@@ -127,7 +128,7 @@ def main() -> None:
             with explained("", "reading or writing"):
                 code = app(args=arguments or ["--help"], prog_name="duologue", obj=flags, standalone_mode=False)
             with explained("standard output"):
-                _flush()
+                _flush(sys.stdout)
         except UserError as error:
             code, message = 2, f"error: {error}"
         except typer.TyperException as error:
@@ -140,7 +141,10 @@ def main() -> None:
                 raise
     if interrupts:
         code, message = 130, "interrupted. Run the same command again: it goes on from here"
-    if message:
-        with suppress(OSError):
+    # What cannot be told is no mistake of the work.
+    with suppress(OSError):
+        if message:
             print(f"duologue: {message}", file=sys.stderr)
+    with suppress(OSError):
+        _flush(sys.stderr)
     sys.exit(code)

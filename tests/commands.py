@@ -15,7 +15,9 @@ import soundfile
 from duologue.program import main
 
 SAID = ["How are you today?", "I am fine, thank you.", "What did you do?", "We went to the cinema and had dinner."]
+# Unbuffered, Python has nothing left to write as it ends, and cannot fail at it.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ENVIRONMENT.pop("PYTHONUNBUFFERED", None)
 # As the installed script does.
 PROGRAM = ["-c", "from duologue.program import main; main()"]
 MIXED = ("--sequence-length", 128, "--sequences-per-shard", 2)

@@ -17,7 +17,7 @@ import typer
 from duologue.cli import app
 from duologue.cli_options import here, place
 from duologue.formats.card import CARD
-from tests.commands import MIXED, PROGRAM, SAID, Command, Ended, call, call_of_two, refused
+from tests.commands import ENVIRONMENT, MIXED, PROGRAM, SAID, Command, Ended, call, call_of_two, refused
 from tests.pipelines.comparing import contents
 
 # ---- help and usage
@@ -278,12 +278,11 @@ def test_standard_output_is_json_where_json_is_asked_for(
 
 @pytest.mark.parametrize("buffered", [True, False])
 def test_a_reader_that_has_seen_enough_is_no_error(lab: Path, buffered: bool) -> None:
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     reading, writing = os.pipe()
     os.close(reading)
     options = [] if buffered else ["-u"]
     program = [sys.executable, *options, *PROGRAM, "inspect", lab / "stage1", "--sample", "0"]
-    ended = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE, text=True, env=environment)
+    ended = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (1, "")
 
