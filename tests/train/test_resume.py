@@ -3,7 +3,6 @@ import shutil
 import signal
 import stat
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,19 +11,7 @@ from duologue.formats.metrics import read_lines
 from duologue.train.checkpoint import checkpoints
 from duologue.train.loop import train
 from tests.train.processes import run_killed_at
-from tests.train.toy import recipe
-
-_CLOCKED = {"tokens_per_s", "data_share", "memory_gb"}
-
-
-def _exact(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run without what the clock has a hand in."""
-    return [{key: value for key, value in line.items() if key not in _CLOCKED} for line in read_lines(run)]
-
-
-def _weights(run: Path) -> list[bytes]:
-    last = checkpoints(run)[-1]
-    return [(last / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
+from tests.train.toy import exact_lines, last_state, recipe
 
 
 @pytest.fixture
@@ -45,8 +32,8 @@ def test_a_run_killed_again_and_again_is_the_unbroken_run_to_the_bit(
         assert code == -signal.SIGKILL
         kills += 1
     assert kills >= 8
-    assert _exact(run) == _exact(stage2_run)
-    assert _weights(run) == _weights(stage2_run)
+    assert exact_lines(run) == exact_lines(stage2_run)
+    assert last_state(run) == last_state(stage2_run)
     assert not list(run.glob(".tmp-*"))
     assert (run / "run.json").read_bytes() == (stage2_run / "run.json").read_bytes()
 
@@ -57,7 +44,7 @@ def test_lines_behind_the_last_checkpoint_are_written_once(
     with (killed_run / "metrics.jsonl").open("ab") as file:
         file.write(b'{"step": 21, "los')
     train(recipe(), stage2_set, killed_run)
-    assert _exact(killed_run) == _exact(stage2_run)
+    assert exact_lines(killed_run) == exact_lines(stage2_run)
 
 
 def test_a_checkpoint_has_its_name_only_when_it_and_the_lines_before_it_are_on_the_disk(
@@ -103,7 +90,7 @@ def test_a_run_goes_on_behind_lines_that_a_power_cut_spoilt(
     lines[17] = bytes(len(lines[17]))
     (killed_run / "metrics.jsonl").write_bytes(b"\n".join(lines))
     train(recipe(), stage2_set, killed_run)
-    assert _exact(killed_run) == _exact(stage2_run)
+    assert exact_lines(killed_run) == exact_lines(stage2_run)
     assert "lacks" not in capsys.readouterr().err
 
 
@@ -130,7 +117,7 @@ def test_a_finished_run_without_its_lines_has_no_loss_to_tell(
     with (run / "metrics.jsonl").open("ab") as file:
         file.write(b"\0\n")
     assert train(recipe(), stage2_set, run)["loss"] == read_lines(stage2_run)[-1]["loss"]
-    assert _exact(run) == _exact(stage2_run)
+    assert exact_lines(run) == exact_lines(stage2_run)
     (run / "metrics.jsonl").unlink()
     assert train(recipe(), stage2_set, run)["loss"] is None
     assert "lacks the lines of 20 of the 20 steps" in capsys.readouterr().err

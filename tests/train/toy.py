@@ -12,9 +12,11 @@ from transformers import LlamaForCausalLM
 
 from duologue.formats import seeds
 from duologue.formats.card import Card, write_card
+from duologue.formats.metrics import read_lines
 from duologue.formats.sequences import Document, PackedSequence
 from duologue.formats.shards import ShardWriter
 from duologue.formats.vocabulary import Vocabulary
+from duologue.train.checkpoint import checkpoints
 from duologue.train.llama import config_of
 from duologue.train.model import source_of
 from duologue.train.recipe import ModelPath, ModelSizes, Recipe
@@ -119,3 +121,15 @@ def write_set(
         ),
     )
     return directory
+
+
+def exact_lines(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run without what the clock has a hand in."""
+    clocked = {"tokens_per_s", "data_share", "memory_gb"}
+    return [{key: value for key, value in line.items() if key not in clocked} for line in read_lines(run)]
+
+
+def last_state(run: Path) -> list[bytes]:
+    """Weights and optimizer of a run's last checkpoint."""
+    last = checkpoints(run)[-1]
+    return [(last / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
