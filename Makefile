@@ -52,7 +52,7 @@ constraints:
 	rm -rf $(VENV)/newest
 	$(PYTHON) -m venv $(VENV)/newest
 	$(VENV)/newest/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/newest/bin/python -m pip install --quiet --editable ".[dev,fairseq,gcs,wandb]"
+	$(VENV)/newest/bin/python -m pip install --quiet --editable ".[dev,fairseq,gcs]"
 	(grep '^#' constraints.txt; $(VENV)/newest/bin/python -m pip freeze --exclude-editable) > $(VENV)/constraints.txt
 	mv $(VENV)/constraints.txt constraints.txt
 	rm -rf $(VENV)/newest

@@ -9,6 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from duologue.errors import UserError
+from duologue.formats.fingerprint import fingerprint
 from duologue.formats.metrics import METRICS, VALID, read_lines
 from duologue.train.metrics import MetricsLog, memory_gb, speed
 
@@ -23,6 +24,8 @@ RESULT: dict[str, Any] = {
     "sample_problem": "two [S1]",
     "sample": "[S0]",
 }
+
+ABOUT = {"name": "toy", "recipe": {"clip": 1.0}}
 
 
 def line(step: int, **changes: Any) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def line(step: int, **changes: Any) -> dict[str, Any]:
 
 def write(run: Path, steps: range, valid: tuple[int, ...] = (), step: int = 0, boards: Any = ()) -> None:
     run.mkdir(exist_ok=True)
-    (run / "run.json").write_text(json.dumps({"name": "toy", "fingerprint": "f" * 64, "recipe": {"clip": 1.0}}))
+    (run / "run.json").write_text(json.dumps({**ABOUT, "fingerprint": fingerprint(ABOUT)}))
     with MetricsLog(run, step, 10, 4, boards) as log:
         for number in steps:
             log.add(line(number), 2.0)
@@ -154,7 +157,6 @@ def test_tensorboard_shows_each_step_once_when_a_killed_run_goes_on(tmp_path: Pa
 
 
 def test_weights_and_biases_keeps_a_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = tmp_path / "run"
     write(run, range(1, 3), valid=(2,), boards=("wandb",))
@@ -164,7 +166,7 @@ def test_weights_and_biases_keeps_a_run_offline(tmp_path: Path, monkeypatch: pyt
     while b"valid/sets/tasks/loss" not in kept.read_bytes() and time.monotonic() < until:
         time.sleep(0.1)
     assert b"loss_units" in kept.read_bytes() and b"valid/sets/tasks/loss" in kept.read_bytes()
-    assert kept.stem == "run-" + "f" * 16
+    assert kept.stem == "run-" + fingerprint(ABOUT)[:16]
     assert len(read_lines(run)) == 2
 
 
