@@ -20,6 +20,8 @@ from duologue.errors import UserError, explained
 
 # The commands that Beam's flags behind `--` go to.
 _ON_BEAM = ("synthesize", "tokenize", "mix", "preflight", "run-info")
+# typer makes this exit code of an interrupt too.
+_INTERRUPTED = 130
 
 
 @contextmanager
@@ -120,7 +122,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A letter that the terminal's encoding lacks comes as its number.
         sys.stdout.reconfigure(errors="backslashreplace")
-    code, message = 0, ""
+    code, message, ended = 0, "", False
     with _interrupts() as interrupts:
         try:
             _check_flags(arguments, flags)
@@ -129,6 +131,7 @@ def main() -> None:
                 code = app(args=arguments or ["--help"], prog_name="duologue", obj=flags, standalone_mode=False)
             with explained("standard output"):
                 _flush(sys.stdout)
+            ended = code != _INTERRUPTED
         except UserError as error:
             code, message = 2, f"error: {error}"
         except typer.TyperException as error:
@@ -139,8 +142,9 @@ def main() -> None:
         except (Exception, KeyboardInterrupt):
             if not interrupts:
                 raise
-    if interrupts:
-        code, message = 130, "interrupted. Run the same command again: it goes on from here"
+    # A library may have taken one for itself, as some do while they are imported.
+    if interrupts and not ended:
+        code, message = _INTERRUPTED, "interrupted. Run the same command again: it goes on from here"
     # What cannot be told is no mistake of the work.
     with suppress(OSError):
         if message:

@@ -15,9 +15,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from duologue import program
 from duologue.formats.card import CARD
 from tests.commands import ENVIRONMENT, PROGRAM, Command, call, chats, refused
 from tests.pipelines.comparing import contents
@@ -246,3 +248,18 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     assert call("manifest", "dialogues", place / "chats.jsonl", "--out", place / "manifest") == 0
     assert call("synthesize", place / "manifest", "--out", place / "units", "--rows-per-shard", 1) == 0
     return place / "manifest", place / "units"
+
+
+def test_work_that_ends_although_a_library_took_the_interrupt_is_done(
+    duologue: Command, lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deaf(**arguments: Any) -> Any:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return app(**arguments)
+
+    app = program.app
+    monkeypatch.setattr(program, "app", deaf)
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
+    ended = duologue("inspect", lab / "dialogues")
+    assert (ended.code, ended.err) == (0, "")
