@@ -36,7 +36,8 @@ _ENDS_OF_A_RANGE = (
     r"(?:(?<=[\d%°])|(?<=\d[kKmMbB])|(?<=\d(?:st|nd|rd|th))|(?<=\d0s)"
     r"|(?<=\d[AaPp][Mm])|(?<=\d [AaPp][Mm])|(?<=\d[ap]\.m\.)|(?<=\d [ap]\.m\.))"
 )
-_ARTICLE = re.compile(r"\b[Aa]n? $")
+# Before a measure, or before the lower end of its range.
+_ARTICLE = re.compile(r"\b[Aa]n? (?:[\d.,]+[kKmMbB]? to )?$")
 _SUM = rf"\d{{1,3}}(?: \d{{3}})+\b|{_NUMBER}"
 
 
@@ -119,6 +120,12 @@ def _time(match: re.Match[str]) -> str:
     return clock(hours, minutes, half) + (f" {_spelled(f'{half.upper()}M')} " if half else "")
 
 
+def _money_range(match: re.Match[str]) -> str:
+    # The currency is said once, at the end; what has cents has its own.
+    own = match[1] if re.search(r"\.\d\d$", match[2]) else ""
+    return f"{own}{match[2]} to {match[1]}"
+
+
 def _money(match: re.Match[str]) -> str:
     sign, amount, scale = match[1], match[2].replace(" ", ""), (match[3] or "").lower()
     # Many write the currency twice: "$5 million dollars".
@@ -186,6 +193,7 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"\b(24/7|9/11|20/20|50/50)\b", lambda m: " ".join(map(cardinal, m[1].split("/")))),
         (r"(?<![\d-])(?:\+?1[-. ]?)?\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}\b", lambda m: digits(m[0])),
         (r"(?<![\d.-])\d{3}-\d{4}(?![\d-])", lambda m: digits(m[0])),
+        (rf"([$£€¥₹])\s?((?:{_NUMBER})[kKmMbB]?)\s?-\s?(?=[\d.])(?![\d.,]+\s?(?:%|percent))", _money_range),
         (r"\b(\d{4})-(\d\d)-(\d\d)\b", _iso_date),
         (r"\b(\d{1,2})[/.-](\d{1,2})[/.-](\d{4}|\d{2})\b(?![.\d])", _numeric_date),
         (
@@ -203,6 +211,7 @@ _RULES: tuple[_Rule, ...] = tuple(
             lambda m: f" per {PER.get(m[1], m[1])}",
         ),
         (r"\b401\s?\(?k\)?", lambda m: "four oh one k"),
+        (r"\bUS(?=\$)", lambda m: ""),
         (
             rf"([$£€¥₹])\s?({_SUM})\s?((?i:k|mm|m|bn|b|thousand|hundred|million|billion|trillion)\b)?"
             r"(?:\s?((?i:dollars?|bucks?|euros?|pounds?|yen|rupees?))\b)?",
