@@ -1,5 +1,6 @@
 import errno
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_directory_where_a_file_is_needed_is_explained(tmp_path):
 
 def test_links_that_lead_back_to_themselves_are_explained_however_python_says_it(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
-    for look in (Path.resolve, Path.read_bytes):
+    for look in (partial(Path.resolve, strict=True), Path.read_bytes):
         with pytest.raises(UserError, match="leads back to itself") as caught, explained("out", "reading"):
             look(tmp_path / "loop")
         assert caught.value.where == str(tmp_path / "loop")

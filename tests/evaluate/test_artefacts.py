@@ -46,7 +46,8 @@ def test_a_missing_directory_is_refused(tmp_path: Path):
 
 def test_a_link_that_leads_back_to_itself_is_refused(tmp_path: Path):
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(UserError, match="leads back to itself") as refusal:
+    # From Python 3.13 on, it is as if nothing were there.
+    with pytest.raises(UserError, match=r"leads back to itself|there is no such directory") as refusal:
         collect([tmp_path / "loop" / "units"])
     assert refusal.value.where == str(tmp_path / "loop" / "units")
 

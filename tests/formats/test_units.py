@@ -46,6 +46,10 @@ samples = st.builds(
 DIALOGUE = UnitSample("talk", "corpus", "train", "CC0-1.0", 0.1, ("a", "b"), (), (), np.zeros((2, 3), np.int16))
 
 
+def without_units(sample):
+    return {name: value for name, value in vars(sample).items() if name != "units"}
+
+
 @given(samples)
 def test_sample_comes_back_from_its_members(sample):
     members = sample.members()
@@ -53,7 +57,7 @@ def test_sample_comes_back_from_its_members(sample):
     back = unit_sample(members)
     assert np.array_equal(back.units, sample.units)
     assert back.units.dtype == np.int16
-    assert replace(back, units=sample.units) == sample
+    assert without_units(back) == without_units(sample)
     assert back.members() == members
     about = asdict(sample)
     del about["units"]
@@ -67,7 +71,7 @@ def test_turns_and_sentences_are_left_out_where_nobody_needs_them(sample):
     for turns, sentences in ((True, False), (False, True), (False, False)):
         part = unit_sample(members, turns=turns, sentences=sentences)
         expected = replace(whole, turns=whole.turns if turns else (), sentences=whole.sentences if sentences else ())
-        assert replace(part, units=whole.units) == expected
+        assert without_units(part) == without_units(expected)
 
 
 def test_members_are_plain_npy_and_json():
