@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,8 @@ def test_a_missing_directory_is_refused(tmp_path: Path):
 def test_a_link_that_leads_back_to_itself_is_refused(tmp_path: Path):
     (tmp_path / "loop").symlink_to("loop")
     # From Python 3.13 on, it is as if nothing were there.
-    with pytest.raises(UserError, match=r"leads back to itself|there is no such directory") as refusal:
+    said = "leads back to itself" if sys.version_info < (3, 13) else "there is no such directory"
+    with pytest.raises(UserError, match=said) as refusal:
         collect([tmp_path / "loop" / "units"])
     assert refusal.value.where == str(tmp_path / "loop" / "units")
 

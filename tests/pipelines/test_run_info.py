@@ -114,7 +114,8 @@ def test_what_a_dataflow_run_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     flags = ("--runner=DataflowRunner", "--region=europe-west4", "--num_workers=5")
     cloud = 'Beam\'s Google Cloud part: pip install "apache-beam[gcp]"'
     lacks = [cloud, "--project", "--temp_location", "an image with Duologue in it: --sdk_container_image=IMAGE"]
-    monkeypatch.setitem(sys.modules, "google.cloud.storage", None)
+    monkeypatch.setitem(sys.modules, "google.cloud", None)
+    monkeypatch.delitem(sys.modules, "google.cloud.storage", raising=False)
     about = run_info(flags=flags)
     assert about["missing"] == lacks
     assert (about["workers"], about["environment"]) == (5, "containers of the service")
