@@ -1,4 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -9,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue.formats.rejects import Unusable
+from duologue.synth import vits_device
 from duologue.synth.engine import SAMPLE_RATE, Speech, Utterance, trimmed
 from duologue.synth.vits import VitsEngine
 from duologue.synth.vits_network import Line, _noise
+from tests.far import FAR, Far, on_far
 from tests.synth import tiny_vits
 
 TEXTS = [
@@ -107,14 +111,36 @@ def test_two_who_ask_at_once_are_served_one_after_the_other(alone, speeches):
         assert one.audio.tobytes() == other.audio.tobytes()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_lengths_and_words_are_those_of_a_cpu(directory, speeches):
+def spoken_twice(directory, device):
     files = directory / "model_file.pth", directory / "config.json"
-    with VitsEngine(*files, licence="Apache-2.0", device="cuda") as made:
-        first, again = spoken(made, utterances()), spoken(made, utterances())
-    for one, other, third in zip(speeches, first, again, strict=True):
+    with VitsEngine(*files, licence="Apache-2.0", device=device) as made:
+        return spoken(made, utterances()), spoken(made, utterances())
+
+
+def spoken_twice_far(directory):
+    with pytest.MonkeyPatch.context() as patch:
+        # CUDA's part in it: what its thread says reaches the device as well.
+        patch.setattr(vits_device, "ThreadPoolExecutor", partial(ThreadPoolExecutor, initializer=Far().__enter__))
+        patch.setattr(torch.cuda, "device", lambda device: nullcontext())
+        patch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+        return spoken_twice(directory, FAR)
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        pytest.param(lambda directory: on_far(spoken_twice_far, directory), id="far"),
+        pytest.param(
+            lambda directory: spoken_twice(directory, "cuda"),
+            id="cuda",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+        ),
+    ],
+)
+def test_on_a_device_with_a_memory_of_its_own_lengths_and_words_are_those_of_a_cpu(directory, speeches, twice):
+    for one, other, again in zip(speeches, *twice(directory), strict=True):
         assert_same(one, other, atol=1e-3)
-        assert other.audio.tobytes() == third.audio.tobytes()
+        assert other.audio.tobytes() == again.audio.tobytes()
 
 
 def test_the_same_batches_give_the_same_bits(batched):

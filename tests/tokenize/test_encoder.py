@@ -17,6 +17,7 @@ from duologue.tokenize.cutting import Cutter
 from duologue.tokenize.encoder import HubertTokenizer
 from duologue.tokenize.quantizer import KMeans
 from duologue.tokenize.windows import units_of
+from tests.far import FAR, on_far
 from tests.tokenize import tiny
 from tests.tokenize.signals import sound
 
@@ -24,6 +25,7 @@ HZ = 16_000
 BASE, BASE_50, LARGE = tiny.tokenizer(), tiny.tokenizer(50), tiny.tokenizer(large=True)
 # More in the long form: DUOLOGUE_MIXES=500 takes some minutes.
 MIXES = int(os.environ.get("DUOLOGUE_MIXES", 12))
+LENGTHS = [1, 399, 50_000, 320_720, 1_600_000]
 
 
 def units(tokenizer: HubertTokenizer, *channels: np.ndarray) -> np.ndarray:
@@ -117,6 +119,22 @@ def test_neighbours_and_place_in_a_batch_change_no_bit():
     for place in range(8):
         mix = [*others[:place], channel, *others[place:]]
         assert np.array_equal(list(batched.features([one] for one in mix))[place], alone)
+
+
+def encoded(device: torch.device | str, dtype: torch.dtype) -> list[np.ndarray | Unusable]:
+    """Return the units, of both shapes of model, of calls from less than a frame to more than the moments see."""
+    calls = [
+        [np.stack([sound(length, seed=2 * i), sound(length, seed=2 * i + 1)])] for i, length in enumerate(LENGTHS)
+    ]
+    shapes = [tiny.tokenizer(batch=4, large=large, dtype=dtype, device=device) for large in (False, True)]
+    return [result for tokenizer in shapes for result in tokenizer.encode(calls)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_device_with_a_memory_of_its_own_gives_the_units_of_a_cpu(dtype):
+    there, here = on_far(encoded, FAR, dtype), encoded("cpu", dtype)
+    assert len(there) == len(here) == 2 * len(LENGTHS)
+    assert all(np.array_equal(one, other) for one, other in zip(there, here, strict=True))
 
 
 @pytest.mark.parametrize("large", [False, True])

@@ -24,7 +24,12 @@ def architecture(rate: int = 25, *, large: bool = False, width: int = 8) -> Arch
 
 
 def network(
-    shape: Architecture, *, normalise: bool = False, dtype: torch.dtype = torch.float32, attention: float = 1.0
+    shape: Architecture,
+    *,
+    normalise: bool = False,
+    dtype: torch.dtype = torch.float32,
+    attention: float = 1.0,
+    device: torch.device | str = "cpu",
 ) -> Hubert:
     """Return a network; `attention` is how much a frame takes from all others, beside what is near."""
     draw = torch.Generator().manual_seed(0)
@@ -37,7 +42,7 @@ def network(
             tensors[name] = torch.randn(size, generator=draw) * (1.5 / fan**0.5 if len(size) > 1 else 0.1)
         if ".attention.out." in name:
             tensors[name] *= attention
-    return Hubert(shape, tensors, normalise=normalise, dtype=dtype)
+    return Hubert(shape, tensors, normalise=normalise, dtype=dtype, device=device)
 
 
 @cache
@@ -58,6 +63,7 @@ def tokenizer(
     large: bool = False,
     quantizer: Quantizer | None = None,
     dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> HubertTokenizer:
-    model = network(architecture(rate, large=large), normalise=large, dtype=dtype)
-    return HubertTokenizer(model, quantizer or KMeans(centroids(rate, large)), {}, batch)
+    model = network(architecture(rate, large=large), normalise=large, dtype=dtype, device=device)
+    return HubertTokenizer(model, quantizer or KMeans(centroids(rate, large), device), {}, batch)

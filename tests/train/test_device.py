@@ -1,23 +1,29 @@
-import json
 import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from duologue.formats.metrics import METRICS, VALID, read_lines
+from duologue.train import loop
 from duologue.train.checkpoint import checkpoints
-from duologue.train.loop import train
+from duologue.train.parallel import World
+from tests.far import FAR, on_far
 from tests.train.toy import exact_lines, last_state, recipe
 from tests.train.validating import write_valid
 
 
-def _train_far(settings: dict[str, Any], *paths: Path) -> None:
-    command = [sys.executable, "-m", "tests.train.far_device", json.dumps(settings), *paths]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert ended.returncode == 0, ended.stderr
+@contextmanager
+def _joined() -> Iterator[World]:
+    yield World(0, 1, FAR)
+
+
+def _train_far(settings: dict[str, Any], data: Path, valid: Path, out: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "joined", _joined)
+        loop.train(recipe(**settings), data, out, valid=[valid])
 
 
 def _losses(run: Path, name: str) -> list[float]:
@@ -31,8 +37,8 @@ def test_a_device_with_a_memory_of_its_own_trains_validates_samples_and_resumes_
     valid = write_valid(tmp_path / "valid", sequences=4)
     settings = {"steps": 8, "valid_every": 4, "sample_chunks": 2, "optimizer_dtype": optimizer_dtype}
     here, there = tmp_path / "here", tmp_path / "there"
-    train(recipe(**settings), stage2_set, here, valid=[valid])
-    _train_far(settings, stage2_set, valid, there)
+    loop.train(recipe(**settings), stage2_set, here, valid=[valid])
+    on_far(_train_far, settings, stage2_set, valid, there)
     for name in (METRICS, VALID):
         # Attention is put together from other operators there.
         assert _losses(there, name) == pytest.approx(_losses(here, name), abs=1e-5)
@@ -40,5 +46,5 @@ def test_a_device_with_a_memory_of_its_own_trains_validates_samples_and_resumes_
 
     unbroken = exact_lines(there), read_lines(there, VALID), last_state(there)
     shutil.rmtree(checkpoints(there)[-1])
-    _train_far(settings, stage2_set, valid, there)
+    on_far(_train_far, settings, stage2_set, valid, there)
     assert (exact_lines(there), read_lines(there, VALID), last_state(there)) == unbroken

@@ -1,17 +1,15 @@
-"""A run on a device with a memory of its own, kept in Python: where there is no GPU, it stands for one.
+"""A device with a memory of its own, kept in Python: where there is no GPU, it stands for one.
 
 Its tensors hold those of the CPU and compute with them, but an operator refuses those of both memories together, as a
-GPU's operators do. torch knows one such device in a process, so a run on it has one for itself.
+GPU's operators do.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -19,13 +17,30 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from duologue.train import loop
-from duologue.train.parallel import World
-from tests.train.toy import recipe
-
-_setup_privateuseone_for_python_backend("far")
-FAR = torch.device("far", 0)
+FAR = torch.device("privateuseone", 0)
 _aten = torch.ops.aten
+_Result = TypeVar("_Result")
+
+
+def on_far(function: Callable[..., _Result], *args: Any) -> _Result:
+    """Return what a function of a module makes of its arguments in a process where `FAR` is a device.
+
+    torch knows one such device in a process, for good: the process ends with the function.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_with_device, function, args).result()
+
+
+def _with_device(function: Callable[..., _Result], args: Any) -> _Result:
+    _setup_privateuseone_for_python_backend("far")
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch, Far():
+        patch.setattr(torch, "tensor", _tensor(torch.tensor))
+        there = torch.ones(2, 2, device=FAR)
+        assert (there + 1).device == FAR and (there + 1).cpu().device.type == "cpu"
+        with pytest.raises(RuntimeError, match="two memories"):
+            there @ torch.ones(2, 2)
+        return function(*args)
 
 
 class _FarTensor(torch.Tensor):
@@ -33,14 +48,16 @@ class _FarTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> _FarTensor:
-        return torch.Tensor._make_wrapper_subclass(
-            cls,
-            held.size(),
-            strides=held.stride(),
-            storage_offset=held.storage_offset(),
-            dtype=held.dtype,
-            device=FAR,
-        )
+        # A view that is made in inference mode of a tensor from elsewhere belongs to that tensor.
+        with torch.inference_mode(False):
+            return torch.Tensor._make_wrapper_subclass(
+                cls,
+                held.size(),
+                strides=held.stride(),
+                storage_offset=held.storage_offset(),
+                dtype=held.dtype,
+                device=FAR,
+            )
 
     def __init__(self, held: torch.Tensor) -> None:
         self.held = held
@@ -53,8 +70,8 @@ class _FarTensor(torch.Tensor):
         return self.held.tolist()
 
 
-class _Far(TorchDispatchMode):
-    """What makes tensors, and has none yet to know its device by, comes by here."""
+class Far(TorchDispatchMode):
+    """Where the device is reached, in one thread: what makes tensors has none yet to know it by."""
 
     def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _compute(operator, args, kwargs or {})
@@ -93,24 +110,3 @@ def _tensor(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         return made if device is None else made.to(device)
 
     return tensor
-
-
-@contextmanager
-def _joined() -> Iterator[World]:
-    yield World(0, 1, FAR)
-
-
-def _run(settings: dict[str, Any], data: Path, valid: Path, out: Path) -> None:
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch, _Far():
-        patch.setattr(loop, "joined", _joined)
-        patch.setattr(torch, "tensor", _tensor(torch.tensor))
-        far = torch.ones(2, 2, device=FAR)
-        assert (far + 1).device == FAR and (far + 1).cpu().device.type == "cpu"
-        with pytest.raises(RuntimeError, match="two memories"):
-            far @ torch.ones(2, 2)
-        loop.train(recipe(**settings), data, out, valid=[valid])
-
-
-if __name__ == "__main__":
-    _run(json.loads(sys.argv[1]), *map(Path, sys.argv[2:]))
