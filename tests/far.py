@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
+from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 FAR = torch.device("privateuseone", 0)
 _aten = torch.ops.aten
@@ -32,8 +33,10 @@ def on_far(function: Callable[..., _Result], *args: Any) -> _Result:
 
 
 def _with_device(function: Callable[..., _Result], args: Any) -> _Result:
-    _setup_privateuseone_for_python_backend("far")
+    _setup_privateuseone_for_python_backend("far", _Backend())
     torch.set_num_threads(1)
+    # torch lists once what makes tensors: with its own function for them.
+    _device_constructors()
     with pytest.MonkeyPatch.context() as patch, Far():
         patch.setattr(torch, "tensor", _tensor(torch.tensor))
         there = torch.ones(2, 2, device=FAR)
@@ -41,6 +44,11 @@ def _with_device(function: Callable[..., _Result], args: Any) -> _Result:
         with pytest.raises(RuntimeError, match="two memories"):
             there @ torch.ones(2, 2)
         return function(*args)
+
+
+class _Backend(_DummyBackendModule):
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.bfloat16]
 
 
 class _FarTensor(torch.Tensor):
@@ -86,11 +94,11 @@ def _compute(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         near = [tensor for tensor in near if tensor.dim()]
     if far and near and operator not in (_aten.copy_.default, _aten._to_copy.default):
         raise RuntimeError(f"{operator} of tensors in two memories")
-    where = kwargs.get("device")
-    if where is not None:
-        kwargs = {**kwargs, "device": torch.device("cpu") if where == FAR else where}
-    result = operator(*tree_map_only(_FarTensor, _held, args), **tree_map_only(_FarTensor, _held, kwargs))
-    if not (far if where is None else where == FAR):
+    # In inference mode some operators come whole, with the device among their arguments.
+    where = next((leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.device)), None)
+    args, kwargs = tree_map(_here, (args, kwargs))
+    result = operator(*args, **kwargs)
+    if not (far if where is None else where.type == FAR.type):
         return result
     # What was computed in place is the tensor that was given.
     known = {id(tensor.held): tensor for tensor in far}
@@ -99,8 +107,10 @@ def _compute(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     )
 
 
-def _held(tensor: _FarTensor) -> torch.Tensor:
-    return tensor.held
+def _here(given: Any) -> Any:
+    if isinstance(given, torch.device) and given.type == FAR.type:
+        return torch.device("cpu")
+    return given.held if isinstance(given, _FarTensor) else given
 
 
 def _tensor(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

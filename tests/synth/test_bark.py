@@ -10,6 +10,7 @@ from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
 from duologue.synth.bark import load_bark
 from duologue.synth.engine import Speech, Utterance
+from tests.far import FAR, on_far
 from tests.pickles import Malicious
 from tests.synth.tiny_bark import CODES, VOICES, make_bark
 
@@ -21,8 +22,8 @@ def model(tmp_path_factory):
     return make_bark(tmp_path_factory.mktemp("bark"))
 
 
-def load(directory, precision="float32", batch=None):
-    return load_bark(str(directory), licence="MIT", precision=precision, batch=batch, device="cpu")
+def load(directory, precision="float32", batch=None, device="cpu"):
+    return load_bark(str(directory), licence="MIT", precision=precision, batch=batch, device=device)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,17 @@ def test_neighbours_and_order_do_not_matter(engine):
     backwards = engine.synthesize(utterances[::-1])[::-1]
     for utterance, one, other in zip(utterances, together, backwards, strict=True):
         assert same(one, other) and same(one, engine.synthesize([utterance])[0])
+
+
+def spoken(directory, device):
+    with load(directory, device=str(device)) as loaded:
+        return loaded.synthesize([Utterance(text, voice, 1) for text, voice in zip(TEXTS, VOICES, strict=False)])
+
+
+def test_a_device_with_a_memory_of_its_own_speaks_as_a_cpu_does(model):
+    # It draws from the CPU's generator; a GPU has its own.
+    for one, other in zip(spoken(model, "cpu"), on_far(spoken, model, FAR), strict=True):
+        np.testing.assert_allclose(one.audio, other.audio, atol=1e-4)
 
 
 def test_the_generators_of_the_caller_are_left_as_they_were(engine):

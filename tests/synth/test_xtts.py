@@ -11,6 +11,7 @@ from duologue.errors import UserError
 from duologue.formats.rejects import Unusable
 from duologue.synth.engine import Speech, Utterance
 from duologue.synth.xtts import XttsEngine
+from tests.far import FAR, on_far
 from tests.pickles import Malicious
 from tests.synth.tiny_xtts import READS, VOICES, make_xtts, settings
 
@@ -22,9 +23,9 @@ UTTERANCES = (
 )
 
 
-def load(directory, precision="float32", weights="model.pth"):
+def load(directory, precision="float32", weights="model.pth", device="cpu"):
     return XttsEngine(
-        directory / weights, directory / "config.json", licence="LicenseRef-CPML", precision=precision, device="cpu"
+        directory / weights, directory / "config.json", licence="LicenseRef-CPML", precision=precision, device=device
     )
 
 
@@ -92,6 +93,17 @@ def test_neighbours_and_order_do_not_matter(engine, speech):
     for utterance, before in [*zip(UTTERANCES, speech, strict=True)][1::-1]:
         (alone,) = engine.synthesize([utterance])
         assert np.array_equal(alone.audio, before.audio)
+
+
+def spoken(directory, device):
+    with load(directory, device=str(device)) as loaded:
+        return loaded.synthesize(UTTERANCES[:2])
+
+
+def test_a_device_with_a_memory_of_its_own_speaks_as_a_cpu_does(model, speech):
+    # It draws from the CPU's generator; a GPU has its own.
+    for one, other in zip(speech, on_far(spoken, model, FAR), strict=False):
+        np.testing.assert_allclose(one.audio, other.audio, atol=1e-4)
 
 
 def test_the_length_is_that_of_the_codes_at_the_rate_of_the_other_engines(engine, monkeypatch):
