@@ -37,7 +37,8 @@ from measuring import Ran, machine, parser_of, ran, where
 from sync import RATE, dialogue
 
 from duologue.formats.card import Card, read_card, write_card
-from duologue.formats.shards import ShardWriter, npy_bytes
+from duologue.formats.npy import npy_bytes
+from duologue.formats.shards import ShardWriter
 from duologue.formats.units import Sentence, Turn, UnitSample
 from duologue.tokenize.tokenizer import read_about
 

@@ -17,14 +17,13 @@ import orjson
 from duologue.errors import UserError, explained
 from duologue.formats.card import Card, read_card
 from duologue.formats.fingerprint import canonical_json, sha256_file
+from duologue.formats.npy import npy_array, npy_bytes
 from duologue.formats.shards import (
     Content,
     Sample,
     Window,
     check_sha256,
     damaged,
-    npy_array,
-    npy_bytes,
     opened,
     read_shard,
     samples_from,

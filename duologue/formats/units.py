@@ -11,7 +11,8 @@ import numpy as np
 import orjson
 
 from duologue.formats.fingerprint import canonical_json
-from duologue.formats.shards import Content, Sample, damaged, npy_array, npy_bytes
+from duologue.formats.npy import npy_array, npy_bytes
+from duologue.formats.shards import Content, Sample, damaged
 
 
 @dataclass(frozen=True)

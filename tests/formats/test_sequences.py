@@ -9,8 +9,9 @@ import pytest
 from duologue.errors import UserError
 from duologue.formats.card import Card, read_card, write_card
 from duologue.formats.fingerprint import canonical_json
+from duologue.formats.npy import npy_bytes
 from duologue.formats.sequences import Document, PackedSequence, SequenceSet, describe, packed_sequence
-from duologue.formats.shards import ShardWriter, npy_bytes
+from duologue.formats.shards import ShardWriter
 from duologue.formats.vocabulary import Vocabulary
 
 LENGTH = 16

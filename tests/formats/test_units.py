@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from duologue.formats.fingerprint import canonical_json
-from duologue.formats.shards import npy_bytes
+from duologue.formats.npy import npy_bytes
 from duologue.formats.units import Sentence, Turn, UnitSample, Word, unit_sample
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
