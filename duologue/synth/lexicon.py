@@ -48,9 +48,25 @@ ABBREVIATIONS = {
     "Fri.": "Friday",
     "Sat.": "Saturday",
 } | {f"{month[:3]}.": month for month in MONTHS if month != "May"}
+# Before a number, with a full stop.
+NUMBERED = {"p": "page", "pp": "pages", "ca": "circa"} | {
+    form: said
+    for name, said in {
+        "no": "number",
+        "nos": "numbers",
+        "vol": "volume",
+        "op": "opus",
+        "ch": "chapter",
+        "ep": "episode",
+        "fig": "figure",
+    }.items()
+    for form in (name, name.capitalize())
+}
 SHORTHAND = {
     "vs": "versus",
     "etc": "et cetera",
+    "aka": "also known as",
+    "n/a": "not applicable",
     "ie": "that is",
     "eg": "for example",
     "w/": "with",
@@ -97,6 +113,10 @@ UNITS = {
     "kph": ("kilometer per hour", "kilometers per hour"),
     "mph": ("mile per hour", "miles per hour"),
     "mpg": ("mile per gallon", "miles per gallon"),
+    "m/s²": ("meter per second squared", "meters per second squared"),
+    "m/s": ("meter per second", "meters per second"),
+    "Mbps": ("megabit per second", "megabits per second"),
+    "Gbps": ("gigabit per second", "gigabits per second"),
     "sq ft": ("square foot", "square feet"),
     "km²": ("square kilometer", "square kilometers"),
     "m²": ("square meter", "square meters"),
@@ -162,6 +182,10 @@ SIGNS = {"&": "and", "@": "at", "=": "equals", "+": "plus", "×": "times", "÷":
     "$": "dollars",
     "<": "less than",
     ">": "greater than",
+    "≤": "at most",
+    "≥": "at least",
+    "≈": "about",
+    "±": "plus or minus",
 }
 LETTERS = str.maketrans(
     {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "ı": "i"}

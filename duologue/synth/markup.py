@@ -44,7 +44,7 @@ _QUOTES = str.maketrans(
     | {"‐": "-", "‑": "-", "‒": "-", "–": "-", "—": " - ", "―": " - ", "−": "-"}
     | {"…": "...", "•": "\n- ", "·": " ", "✕": "×", "✖": "×", "№": "No. ", "\u2028": "\n", "\u2029": "\n\n"}
 )
-_KEPT = set(" .,!?;:'\"()-/%&@#$£€¥₹¢+=×÷°²³<>")
+_KEPT = set(" .,!?;:'\"()-/%&@#$£€¥₹¢+=×÷°²³<>≤≥≈±")
 _FRACTION_SLASH = "\u2044"
 
 
@@ -144,7 +144,7 @@ def _bare(text: str) -> str:
     text = re.sub(r"-+>|<-+", ", ", text)
     text = re.sub(r"\s-{2,}\s|(?<=\w)-{2,}(?=\w)", " - ", text)
     text = re.sub(r"([#@&/=,;:$-])\1+", lambda run: "//" if run[0] == "//" else f"{run[1]} ", text)
-    text = re.sub(r"(?<![\d\s])\s*[<>]|[<>](?!\s*\d)", " ", text)
+    text = re.sub(r"[<>](?!\s*[\d$£€])", " ", text)
     return text
 
 
@@ -163,7 +163,7 @@ def _character(character: str) -> str:
     if character.isascii() or character in _KEPT:
         return character
     decomposition = unicodedata.decomposition(character)
-    if decomposition.startswith("<") and not decomposition.startswith(("<super>", "<sub>", "<circle>")):
+    if decomposition.startswith("<") and not decomposition.startswith(("<super>", "<circle>")):
         plain_form = unicodedata.normalize("NFKC", character)
         # A fraction stands apart from the number before it: 2½ is 2 1/2.
         plain_form = f" {plain_form.replace(_FRACTION_SLASH, '/')}" if _FRACTION_SLASH in plain_form else plain_form

@@ -54,11 +54,16 @@ def plural(words: str) -> str:
     return f"{words[:-1]}ies" if words.endswith("y") else f"{words}es" if words.endswith("x") else f"{words}s"
 
 
+def out_of(count: str, total: str) -> str:
+    """Read "8.5", "10" as "eight point five out of ten"."""
+    return f"{cardinal(count)} out of {cardinal(total)}"
+
+
 def fraction(numerator: str, denominator: str) -> str:
     """Read "3", "4" as "three quarters"; what nobody takes for a fraction as "nine out of ten"."""
     above, below = int(numerator), int(denominator)
     if not (0 < above < below and below in (2, 3, 4, 5, 6, 8, 16)):
-        return f"{cardinal(numerator)} out of {cardinal(denominator)}"
+        return out_of(numerator, denominator)
     if above == 1:
         return f"{'a' if below == 2 else 'one'} {_FRACTIONS.get(below) or ordinal(denominator)}"
     name = _FRACTIONS.get(below) or ordinal(denominator)

@@ -6,6 +6,8 @@ import re
 
 import sentencex
 
+from duologue.synth.lexicon import NUMBERED
+
 LONGEST = 300
 
 # Sentences do not end inside these, though they hold full stops.
@@ -15,7 +17,7 @@ _ADDRESS = re.compile(r"\S*(?:://|www\.|@)\S*|\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|
 _GOES_ON = (
     (re.compile(r"(?:^|[\s(\"'-])(?:Mr|Mrs|Ms|Prof|Sgt|Lt|Capt|Gen|Gov|Sen|Rev|[Vv]s)\.$"), re.compile(r"\w")),
     (re.compile(r"(?:^|\b[a-z][\w']*[,:]? )Dr\.$"), re.compile(r"[A-Z]")),
-    (re.compile(r"\b(?:[Vv]ol|[Oo]p|[Ee]p|pp)\.$"), re.compile(r"\d")),
+    (re.compile(rf"(?<![\w-])(?:{'|'.join(NUMBERED)})\.$"), re.compile(r"\d")),
     (re.compile(r"\d\s?(?:lbs?|oz|ft|mins?|hrs?|yrs?|secs?|km|cm|mm|kg)\.$"), re.compile(r"[a-z]")),
 )
 # From the best place to cut a long sentence to the worst.

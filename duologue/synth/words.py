@@ -12,6 +12,7 @@ from duologue.synth.lexicon import (
     IT_TRADE,
     LETTERS,
     MONTHS,
+    NUMBERED,
     PER,
     SCALES,
     SHORTHAND,
@@ -20,7 +21,7 @@ from duologue.synth.lexicon import (
     UNITS,
     WORDS,
 )
-from duologue.synth.numbers import cardinal, clock, digits, fraction, money, ordinal, plural, year
+from duologue.synth.numbers import cardinal, clock, digits, fraction, money, ordinal, out_of, plural, year
 from duologue.synth.roman import ROMAN, in_words
 
 LONGEST_ADDRESS = 60
@@ -38,6 +39,8 @@ _ENDS_OF_A_RANGE = (
 )
 # Before a measure, or before the lower end of its range.
 _ARTICLE = re.compile(r"\b[Aa]n? (?:[\d.,]+[kKmMbB]? to )?$")
+# That has begun: the mark behind a number is its end.
+_QUOTATION = re.compile(r'(?:^|[\s(])"(?:\S[^"]*)?$')
 _SUM = rf"\d{{1,3}}(?: \d{{3}})+\b|{_NUMBER}"
 
 
@@ -93,12 +96,12 @@ def _date(month: int, day: int, year_text: str) -> str:
 
 
 def _numeric_date(match: re.Match[str]) -> str:
-    first, second, last = int(match[1]), int(match[2]), match[3]
+    first, second, last = int(match[1]), int(match[3]), match[4]
     if 1 <= first <= 12 and 1 <= second <= 31:
         return _date(first, second, last)
     if 1 <= second <= 12 and 1 <= first <= 31:
         return _date(second, first, last)
-    return " ".join(cardinal(part) for part in match.groups())
+    return " ".join(cardinal(part) for part in match.group(1, 3, 4))
 
 
 def _iso_date(match: re.Match[str]) -> str:
@@ -109,8 +112,15 @@ def _iso_date(match: re.Match[str]) -> str:
 
 
 def _month_day(match: re.Match[str]) -> str:
-    month = next(month for month in MONTHS if month.startswith(match[1][:3]))
-    return f"{month} {ordinal(match[2])}" + (f" to {ordinal(match[3])}" if match[3] else "")
+    return f"{_month(match[1])} {ordinal(match[2])}" + (f" to {ordinal(match[3])}" if match[3] else "")
+
+
+def _day_month(match: re.Match[str]) -> str:
+    return f"the {ordinal(match[1])} of {_month(match[2])}"
+
+
+def _month(name: str) -> str:
+    return next(month for month in MONTHS if month.startswith(name[:3]))
 
 
 def _time(match: re.Match[str]) -> str:
@@ -130,6 +140,11 @@ def _money(match: re.Match[str]) -> str:
     sign, amount, scale = match[1], match[2].replace(" ", ""), (match[3] or "").lower()
     # Many write the currency twice: "$5 million dollars".
     return money(sign, amount, SCALES.get(scale, scale), match[4] or "", singular=_is_singular(match)) + " "
+
+
+def _inches(match: re.Match[str]) -> str:
+    quoted = _QUOTATION.search(match.string, 0, match.start())
+    return match[0] if quoted else f"{cardinal(match[1])} inches"
 
 
 def _measure(match: re.Match[str]) -> str:
@@ -175,9 +190,8 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"\bDr\.", lambda m: "Drive"),
         (r"\bSt\.(?=\s+[A-Z])", lambda m: "Saint"),
         (r"\bSt\.", lambda m: "Street"),
-        (r"\b[Nn]os?\.\s?(?=\d)", lambda m: "number "),
-        (r"\b[Vv]ol\.?\s?(?=\d)", lambda m: "volume "),
-        (r"\b[Oo]p\.\s?(?=\d)", lambda m: "opus "),
+        (rf"(?<![\w-])({_alternatives(dict(NUMBERED))})\.\s?(?=\d)", lambda m: f"{NUMBERED[m[1]]} "),
+        (r"\b[Vv]ol\s?(?=\d)", lambda m: "volume "),
         (r"(?<!\d)(?<!\d )\b(?:feat|ft)\.(?=\s+[A-Z])", lambda m: "featuring"),
         (rf"(?i:(?<![\w/])(?:{_alternatives(dict(SHORTHAND))})(?![\w/'-]))", lambda m: SHORTHAND[m[0].lower()]),
         # Contractions as they are mistyped: 'I"m', "that;s".
@@ -190,20 +204,21 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"\bIT\b", lambda m: "it"),
         (r"\bWW ?(II?|[12])\b", lambda m: f"World War {cardinal(str(len(m[1]) if m[1][0] == 'I' else m[1]))}"),
         (ROMAN, in_words),
-        (r"\b(24/7|9/11|20/20|50/50)\b", lambda m: " ".join(map(cardinal, m[1].split("/")))),
+        (r"\b(24/7|9/11|20/20|50/50)\b(?!/\d)", lambda m: " ".join(map(cardinal, m[1].split("/")))),
         (r"(?<![\d-])(?:\+?1[-. ]?)?\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}\b", lambda m: digits(m[0])),
         (r"(?<![\d.-])\d{3}-\d{4}(?![\d-])", lambda m: digits(m[0])),
         (rf"([$£€¥₹])\s?((?:{_NUMBER})[kKmMbB]?)\s?-\s?(?=[\d.])(?![\d.,]+\s?(?:%|percent))", _money_range),
-        (r"\b(\d{4})-(\d\d)-(\d\d)\b", _iso_date),
-        (r"\b(\d{1,2})[/.-](\d{1,2})[/.-](\d{4}|\d{2})\b(?![.\d])", _numeric_date),
+        (r"\b(\d{4})[/-](\d\d)[/-](\d\d)\b", _iso_date),
+        (r"(?<!\d\.)\b(\d{1,2})([/.-])(\d{1,2})\2(\d{4}|(?<!\.)\d{2})\b(?!\.?\d)", _numeric_date),
         (
             rf"\b({_MONTH})\s?(\d{{1,2}})(?:st|nd|rd|th)?(?:\s?-\s?(\d{{1,2}})(?:st|nd|rd|th)?)?\b(?![:.]\d|,\d{{3}}(?!\d)|/)",
             _month_day,
         ),
+        (rf"(?<![\w.,/:-])(?:[Tt]he )?([1-9]|[12]\d|3[01]) ({_MONTH})(?!\w)", _day_month),
         # Before times, so that "7:30-9:00" and "4-6 pm" have their word between.
         (rf"{_ENDS_OF_A_RANGE}\s?-\s?(?=[\d$£€])", lambda m: " to "),
         (r"\b(\d{1,2}):(\d\d)(?::\d\d)?(?!\d)(?:\s?([AaPp])\.?\s?[Mm]\b\.?)?", _time),
-        (r"\b(1[0-2]|0?[1-9])()\s?([AaPp])\.?\s?[Mm]\b\.?", _time),
+        (r"\b(1[0-2]|0?[1-9])(?:\.([0-5]\d))?\s?([AaPp])\.?\s?[Mm]\b\.?", _time),
         (r"\b([ap])\.m\.", lambda m: _spelled(f"{m[1].upper()}M")),
         (
             r"(?:(?<=[\d%¢])\s?/\s?(?=day|night|mile|gallon)|(?<=[\w%¢])\s?/\s?(?!day|night|mile|gallon))"
@@ -211,7 +226,10 @@ _RULES: tuple[_Rule, ...] = tuple(
             lambda m: f" per {PER.get(m[1], m[1])}",
         ),
         (r"\b401\s?\(?k\)?", lambda m: "four oh one k"),
-        (r"\bUS(?=\$)", lambda m: ""),
+        (r"\b((?:[Cc]all|[Dd]ial)[a-z]*) 911\b", lambda m: f"{m[1]} {digits('911')}"),
+        (r"\b([CF])#", lambda m: f"{m[1]} sharp"),
+        (r"\b(?:US|AU|CA|NZ|HK|[ACS])(?=\$\s?\d)", lambda m: ""),
+        (r"(?<=[A-Za-z])(?=[$£€]\d)", lambda m: " "),
         (
             rf"([$£€¥₹])\s?({_SUM})\s?((?i:k|mm|m|bn|b|thousand|hundred|million|billion|trillion)\b)?"
             r"(?:\s?((?i:dollars?|bucks?|euros?|pounds?|yen|rupees?))\b)?",
@@ -220,10 +238,11 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"\b(\d)'\s?(\d{1,2})(?:\"|\b)", lambda m: f"{cardinal(m[1])} foot {cardinal(m[2])}"),
         (r"(?<![\w])-(?=[\d.])", lambda m: " minus "),
         (r"\b(\d+) (\d{1,2})/(\d{1,2})\b", lambda m: f"{cardinal(m[1])} and {fraction(m[2], m[3])}"),
+        (r"\b(\d{1,3}\.\d+)/(\d{1,3})\b", lambda m: out_of(m[1], m[2])),
         (r"\b(\d{1,3})/(\d{1,3})\b", lambda m: fraction(m[1], m[2])),
         (r"(?<=\d):(?=\d)", lambda m: " to "),
         (r"\b([2-6])[gG]\b", lambda m: f"{cardinal(m[1])} G"),
-        (r"(\d+\.\d+)\"", lambda m: f"{cardinal(m[1])} inches"),
+        (r"(\d+\.\d+)\"", _inches),
         (rf"(?<![\w.])({_NUMBER})\s?({_alternatives(dict(UNITS))})(?:\.(?=\s+[a-z])|(?![\w²]))", _measure),
         (r"(?i:\b(\d+)(?:st|nd|rd|th)\b)", lambda m: ordinal(m[1])),
         (r"'?\b(\d{1,4})'?s\b", _several),

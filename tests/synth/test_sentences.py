@@ -18,6 +18,7 @@ from duologue.synth.sentences import LONGEST, split
         ["It is version 2.0.1.", "Good."],
         ["Have you seen Ms. Sloane?", "Or an old Dr. Who, Sgt. Pepper and Scott Pilgrim vs. The World?"],
         ["I saw Vol. 2 and op. 28.", "It sings at full vol.", "Good."],
+        ["See ch. 3, Fig. 4 and p. 5.", "We shop at the co-op.", "2 of us."],
         ["I weigh 300 lbs. or so, that is 3 ft. tall.", "He has 15 lbs.", "More."],
         ["We live on Elm Dr.", "The house is red."],
         ["no full stop at the end"],

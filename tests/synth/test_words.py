@@ -26,6 +26,13 @@ from duologue.synth.words import spoken
         ("10:30 am, 5pm, 10:00 or 9:05", "ten thirty A.M., five P.M., ten o'clock or nine oh five."),
         ("on 12/25/2024", "on December twenty-fifth, twenty twenty-four."),
         ("on 2020-05-06", "on May sixth, twenty twenty."),
+        ("on 2020/05/06", "on May sixth, twenty twenty."),
+        ("9/11/2001", "September eleventh, two thousand and one."),
+        ("31.12.1999", "December thirty-first, nineteen ninety-nine."),
+        ("on 15 August 1947", "on the fifteenth of August nineteen forty-seven."),
+        ("on the 5 Dec 2010", "on the fifth of December twenty ten."),
+        ("iOS 12.1.10", "iOS twelve point one point ten."),
+        ("at 10.12.13.14", "at ten point twelve point thirteen point one four."),
         ("in 1984, in 1905", "in nineteen eighty-four, in nineteen oh-five."),
         ("the 1990s, the '80s, my 20s", "the nineteen nineties, the eighties, my twenties."),
         ("1,234 of 18,000", "one thousand two hundred and thirty-four of eighteen thousand."),
@@ -33,6 +40,7 @@ from duologue.synth.words import spoken
         ("1st, 22nd, 100th", "first, twenty-second, one hundredth."),
         ("3/4 of 1 1/2 cups", "three quarters of one and a half cups."),
         ("8/10, open 24/7", "eight out of ten, open twenty-four seven."),
+        ("8.5/10 or 3.5/5", "eight point five out of ten or three point five out of five."),
         ("won 222-0", "won two hundred and twenty-two to zero."),
         ("50% at 72°F", "fifty percent at seventy-two degrees Fahrenheit."),
         (
@@ -40,6 +48,10 @@ from duologue.synth.words import spoken
             "one hundred and eighty pounds, one kilometer, five feet and sixty miles per hour.",
         ),
         ("I'm 5'10\"", "I'm five foot ten."),
+        ('2.7" thick (or "about 2.7")', "two point seven inches thick, or about two point seven."),
+        ("3 m/s or 50 Mbps", "three meters per second or fifty megabits per second."),
+        ("9.8 m/s²", "nine point eight meters per second squared."),
+        ("dialed 911, 911 people", "dialed nine one one, nine hundred and eleven people."),
         ("call 555-123-4567", "call five five five one two three four five six seven."),
         ("version 2.0.1", "version two point zero point one."),
         ("mail bob.s@mail.co.uk!", "mail bob dot s at mail dot co dot uk!"),
@@ -50,6 +62,11 @@ from duologue.synth.words import spoken
         ("OK, fruit, e.g. apples, etc.", "okay, fruit, for example apples, et cetera."),
         ("he/she and/or them w/ us", "he or she and or them with us."),
         ("Mm-hm. Mhm, hm, 5 mm", "um-hum. um-hum, hmm, five millimeters."),
+        ("I paid C$20 or HK$ 5", "I paid twenty dollars or five dollars."),
+        ("A$AP paid about£3", "A dollars A.P. paid about three pounds."),
+        ("≥ 5, ±2, <3 of ≈9", "at least five, plus or minus two, less than three of about nine."),
+        ("C# and F#", "C sharp and F sharp."),
+        ("N/A, aka nothing", "not applicable, also known as nothing."),
         ("Q&A, A+, #1, #fun", "Q and A, A plus, number one, hashtag fun."),
         ("4 × 5 = 20", "four times five equals twenty."),
         ("Café Zoë in Łódź", "Cafe Zoe in Lodz."),
@@ -58,6 +75,8 @@ from duologue.synth.words import spoken
         ("don't rock 'n' roll", "don't rock n roll."),
         ("COVID-19 on an iPhone14", "COVID nineteen on an iPhone fourteen."),
         ("Vol. 2, vol 3, op. 28", "volume two, volume three, opus twenty-eight."),
+        ("Fig. 3 in ch. 4, pp. 5-6", "figure three in chapter four, pages five to six."),
+        ("No. 5, Nos. 6, ca. 1850", "number five, numbers six, circa eighteen fifty."),
         ("Rockabye ft. Sean Paul, 3 ft. tall", "Rockabye featuring Sean Paul, three feet tall."),
         ("Dr. Who on St. John St.", "Doctor Who on Saint John Street."),
     ],
@@ -71,6 +90,7 @@ def test_written_english_is_said_as_people_say_it(sentence, expected):
     [
         ("open 7:30-9:00, 4-6 p.m.", "open seven thirty to nine o'clock, four to six P.M."),
         ("10am - 5pm or 9 p.m.-12", "ten A.M. to five P.M. or nine P.M. to twelve."),
+        ("5.30pm-7.05 p.m.", "five thirty P.M. to seven oh five P.M."),
         ("July 28-29, May 5th-10th", "July twenty-eighth to twenty-ninth, May fifth to tenth."),
         (
             "the 5th-6th grade in the 1990s-2000s",
@@ -158,6 +178,24 @@ def test_roman_numerals_are_numbers(sentence, expected):
 )
 def test_what_people_type_is_said_as_they_mean_it(sentence, expected):
     assert spoken(sentence) == expected
+
+
+EXPRESSIONS = """
+3:45pm|3 p.m.|12/31/1999|12-31-99|31.12.1999|2020-01-05|9/11|Jan. 5, 2020|July 4th|4 July|in 2005|the '80s|1995-96
+555-1234|555-123-4567|$5|$1,000.50|$1.2M|$20-30k|€3bn|$3/day|50%|10-15%|0.5|98.6|1,234,567.89|v2.0.1|-5|007
+24/7|3/4|2 1/2|8.5/10|3-2|16:9|5'10"|6 ft|3lbs|100km/h|32°F|3.5GHz|iPhone 14|COVID-19|401(k)|the 21st|World War II
+"""
+
+
+@pytest.mark.parametrize("expression", re.split("[|\n]", EXPRESSIONS.strip()))
+@pytest.mark.parametrize("behind", [".", "?", ", yes", '" yes', ") yes", "; yes", "... yes"])
+def test_what_stands_behind_an_expression_does_not_change_it(expression, behind):
+    def words(sentence: str) -> list[str]:
+        return re.findall("[a-z]+", spoken(sentence).lower())
+
+    before = {'"': 'It is "', ")": "It is ("}.get(behind[0], "It is ")
+    expected = words(f"It is {expression}") + ["yes"] * behind.endswith("yes")
+    assert words(f"{before}{expression}{behind}") == expected
 
 
 @given(st.text(alphabet=st.sampled_from("0123456789.,:/-$£%°'\"#+= aAmMpPkKsthFC&@()"), max_size=40))
