@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from duologue.formats.rejects import Unusable
+from duologue.synth.tokenized import untokenized
 
 # Indented code, HTML blocks and link definitions are off: chat text is indented and bracketed for other reasons.
 _MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"]).disable(["code", "html_block", "reference"])
@@ -65,7 +66,7 @@ def plain(text: str) -> list[str]:
         raise Unusable("formula", "the turn holds a formula")
     if _is_json(text):
         raise Unusable("code", "the turn is JSON")
-    paragraphs = (_characters(_bare(block)) for block in _blocks(_MARKDOWN.parse(_typography(text))))
+    paragraphs = (_characters(_bare(block)) for block in _blocks(_MARKDOWN.parse(untokenized(_typography(text)))))
     return [paragraph for paragraph in paragraphs if paragraph]
 
 

@@ -208,6 +208,9 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"(?<![\d-])(?:\+?1[-. ]?)?\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}\b", lambda m: digits(m[0])),
         (r"(?<![\d.-])\d{3}-\d{4}(?![\d-])", lambda m: digits(m[0])),
         (rf"([$£€¥₹])\s?((?:{_NUMBER})[kKmMbB]?)\s?-\s?(?=[\d.])(?![\d.,]+\s?(?:%|percent))", _money_range),
+        (r"\b[1-9]\d{0,2}(?: \d{3})* 000\b(?! \d)", lambda m: m[0].replace(" ", "")),
+        # Codes, and telephone numbers: what counts so much has commas, or ends with zeros.
+        (r"(?<![\d.,$£€¥₹-])\d{7,}(?<!000)(?![\d.,]*\d)", lambda m: f" {digits(m[0])} "),
         (r"\b(\d{4})[/-](\d\d)[/-](\d\d)\b", _iso_date),
         (r"(?<!\d\.)\b(\d{1,2})([/.-])(\d{1,2})\2(\d{4}|(?<!\.)\d{2})\b(?!\.?\d)", _numeric_date),
         (

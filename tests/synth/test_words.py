@@ -53,6 +53,8 @@ from duologue.synth.words import spoken
         ("9.8 m/s²", "nine point eight meters per second squared."),
         ("dialed 911, 911 people", "dialed nine one one, nine hundred and eleven people."),
         ("call 555-123-4567", "call five five five one two three four five six seven."),
+        ("it is 6789777, of 5000000", "it is six seven eight nine seven seven seven, of five million."),
+        ("10 000 of 1 500 000", "ten thousand of one million five hundred thousand."),
         ("version 2.0.1", "version two point zero point one."),
         ("mail bob.s@mail.co.uk!", "mail bob dot s at mail dot co dot uk!"),
         ("see https://www.example.com/menu.", "see example dot com slash menu."),
