@@ -39,6 +39,17 @@ _WORDY_CODE = re.compile(r"[\w][\w .,'+#/-]*")
 _TABLE_ROW = re.compile(r"\|[^|\n]*\|")
 _EMOTICON = re.compile(r"(?<![\w'\"(])(?:[:;=][-'^o]?[()\[\]DPpO/\\|*3]+|<3+|\^[_.-]?\^|-_-|[xX]D+)(?!\w)")
 
+# What transcripts have in brackets of what was heard besides words. In round ones, nouns may be prose.
+_HEARD = (
+    r"laugh(?:s|ing|ter)?|chuckl(?:e|es|ing)|giggl(?:e|es|ing)|sigh(?:s|ing)?|cough(?:s|ing)?|gasp(?:s|ing)?"
+    r"|sniff(?:s|ing)?|inhales?|exhales?|clears (?:(?:his|her|my|their) )?throat|inaudible|unintelligible|crosstalk"
+)
+_NOUNS = r"(?:background )?(?:noise|music)|breath(?:ing)?|applause|silence|pauses?"
+_EVENT = re.compile(
+    rf"\(\(? ?(?:{_HEARD})(?: [a-z]+)? ?\)\)?|[\[<{{] ?(?:{_HEARD}|{_NOUNS})(?: [a-z]+)? ?[\]>}}]",
+    re.IGNORECASE,
+)
+
 _QUOTES = str.maketrans(
     {"‘": "'", "’": "'", "‚": "'", "‛": "'", "′": "'", "`": "'", "´": "'", "ʼ": "'", "ʻ": "'"}
     | {"“": '"', "”": '"', "„": '"', "‟": '"', "″": '"', "«": '"', "»": '"'}
@@ -61,7 +72,7 @@ def plain(text: str) -> list[str]:
         Unusable: `code` (also JSON and templates), `table`, `markup` (tags of HTML or XML), `formula`,
             `foreign_script` (letters other than Latin).
     """
-    text = _without_emoji(text).replace("\r\n", "\n").replace("\r", "\n")
+    text = _EVENT.sub(" ", _without_emoji(text)).replace("\r\n", "\n").replace("\r", "\n")
     if _FORMULA.search(text):
         raise Unusable("formula", "the turn holds a formula")
     if _is_json(text):

@@ -68,6 +68,8 @@ def test_plain_words_are_kept_all_and_in_order(words):
         ("I <b>love</b> it<br>so much &amp; more", "I love it so much & more"),
         ("Great 😀🎉 :smile: :) see you <3", "Great see you"),
         ("Don ’ t worry , it 's _comma_ fine .", "Don't worry, it's, fine."),
+        ("[laughter] yeah (laughs nervously), <breath> I (( inaudible )) so {cough}.", "yeah, I so."),
+        ("I like (music) and a [new] (laughable) one", "I like (music) and a new (laughable) one"),
         ("It’s “fine” – really…", 'It\'s "fine" - really...'),
         ("Ｈｅｌｌｏ 𝓯𝓻𝓲𝓮𝓷𝓭", "Hello friend"),
         ("2½ cups\u200b and ½", "2 1/2 cups and 1/2"),
