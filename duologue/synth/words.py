@@ -31,7 +31,8 @@ _MONTH = "|".join(
 )
 # Stands for the full stop of initials until the sentence's own punctuation is in order.
 _DOT = "\x01"
-_NUMBER = r"\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|\.\d+"
+# Behind an ellipsis, or the end of a sentence without a space, a full stop is no decimal point.
+_NUMBER = r"\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|(?<![\w.])\.\d+"
 # Behind digits, or what is written together with them: "3pm-", "$1M-", "5th-", "1990s-".
 _ENDS_OF_A_RANGE = (
     r"(?:(?<=[\d%°])|(?<=\d[kKmMbB])|(?<=\d(?:st|nd|rd|th))|(?<=\d0s)"
@@ -158,7 +159,8 @@ def _is_singular(match: re.Match[str]) -> bool:
 
 
 def _several(match: re.Match[str]) -> str:
-    return plural(year(match[1]) if match[1].endswith("0") and len(match[1]) == 4 else cardinal(match[1]))
+    number = year(match[1]) if match[1].endswith("0") and len(match[1]) == 4 else cardinal(match[1])
+    return f"{' ' if match.string[match.start() - 1 : match.start()].isalpha() else ''}{plural(number)}"
 
 
 def _initials(match: re.Match[str]) -> str:
@@ -195,7 +197,7 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"(?<!\d)(?<!\d )\b(?:feat|ft)\.(?=\s+[A-Z])", lambda m: "featuring"),
         (rf"(?i:(?<![\w/])(?:{_alternatives(dict(SHORTHAND))})(?![\w/'-]))", lambda m: SHORTHAND[m[0].lower()]),
         # Contractions as they are mistyped: 'I"m', "that;s".
-        (r"(?<=[A-Za-z])[\";](?=(?:m|s|t|re|ve|ll|d)\b)", lambda m: "'"),
+        (r"(?<=[A-Za-z])[\";](?=(?:m|s|t|re|ve|ll|d)\b)|(?<=\d)[\";](?=s\b)|(?<=\d0),(?=s\b)", lambda m: "'"),
         # Without a vowel engines spell it: "em em aitch em".
         (r"(?i:\bm+[- ]?hm+\b)", lambda m: "um-hum"),
         # In capitals these are said aloud more often than spelled; spelled is the trade.
@@ -206,6 +208,7 @@ _RULES: tuple[_Rule, ...] = tuple(
         (ROMAN, in_words),
         (r"\b(24/7|9/11|20/20|50/50)\b(?!/\d)", lambda m: " ".join(map(cardinal, m[1].split("/")))),
         (r"(?<![\d-])(?:\+?1[-. ]?)?\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}\b", lambda m: digits(m[0])),
+        (r"\b1-800-(?=[A-Za-z])", lambda m: "one eight hundred "),
         (r"(?<![\d.-])\d{3}-\d{4}(?![\d-])", lambda m: digits(m[0])),
         (rf"([$£€¥₹])\s?((?:{_NUMBER})[kKmMbB]?)\s?-\s?(?=[\d.])(?![\d.,]+\s?(?:%|percent))", _money_range),
         (r"\b[1-9]\d{0,2}(?: \d{3})* 000\b(?! \d)", lambda m: m[0].replace(" ", "")),
@@ -230,7 +233,11 @@ _RULES: tuple[_Rule, ...] = tuple(
         ),
         (r"\b401\s?\(?k\)?", lambda m: "four oh one k"),
         (r"\b((?:[Cc]all|[Dd]ial)[a-z]*) 911\b", lambda m: f"{m[1]} {digits('911')}"),
-        (r"\b([CF])#", lambda m: f"{m[1]} sharp"),
+        (r"\b([A-G])#(?!\w)", lambda m: f"{m[1]} sharp"),
+        (r"#(?=\d)", lambda m: "number "),
+        (r"(?<=[A-Za-z])\$(?=[a-z])", lambda m: "s"),
+        (r"(?<=[A-Za-z])\$(?=[A-Z])", lambda m: "S"),
+        (rf"(?<![$£€\d.,])({_NUMBER})\s?([$£€])(?!\s?\d)", lambda m: f"{m[2]}{m[1]}"),
         (r"\b(?:US|AU|CA|NZ|HK|[ACS])(?=\$\s?\d)", lambda m: ""),
         (r"(?<=[A-Za-z])(?=[$£€]\d)", lambda m: " "),
         (
@@ -248,9 +255,8 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"(\d+\.\d+)\"", _inches),
         (rf"(?<![\w.])({_NUMBER})\s?({_alternatives(dict(UNITS))})(?:\.(?=\s+[a-z])|(?![\w²]))", _measure),
         (r"(?i:\b(\d+)(?:st|nd|rd|th)\b)", lambda m: ordinal(m[1])),
-        (r"'?\b(\d{1,4})'?s\b", _several),
-        (r"\b(\d{1,4})ers\b", lambda m: f"{cardinal(m[1])}ers"),
-        (r"#(?=\d)", lambda m: "number "),
+        (r"(?:'|(?<=[A-Za-z])-?)?(?<!\d)(?<!\d\.)(\d{1,4})'?s\b", _several),
+        (r"\b(\d{1,4})'?ers\b", lambda m: f"{cardinal(m[1])}ers"),
         (r"#(?=\w)", lambda m: "hashtag "),
         (r"(?<=\d)(?=[A-Za-z])|(?<=[A-Za-z])-?(?=\d)", lambda m: " "),
         (r"(?<=\d)\.(?=\d+\.\d)|(?<=\.\d)\.(?=\d)", lambda m: " point "),
