@@ -74,7 +74,7 @@ from duologue.synth.words import spoken
         ("≥ 5, ±2, <3 of ≈9", "at least five, plus or minus two, less than three of about nine."),
         ("C# and F#, #1s", "C sharp and F sharp, number ones."),
         ("60's/70's, mid-80s", "sixties or seventies, mid eighties."),
-        ("N/A, aka nothing", "not applicable, also known as nothing."),
+        ("N/A, aka w/e, b/c", "not applicable, also known as whatever, because."),
         ("Q&A, A+, #1, #fun", "Q and A, A plus, number one, hashtag fun."),
         ("4 × 5 = 20", "four times five equals twenty."),
         ("Café Zoë in Łódź", "Cafe Zoe in Lodz."),
