@@ -50,7 +50,7 @@ class BatchedNetwork:
     def size(self, frames: int) -> int:
         """Return how many windows of so many frames make a batch."""
         size = self._batch * (self._longest // frames) if self._batch > 1 else 1
-        return max(size // 2, 1) if self._halved else size
+        return size // 2 if self._halved else size
 
     def embedded(self, rows: Sequence[Row]) -> list[torch.Tensor]:
         """Compute what the convolutions make of stretches of one length; see `features`."""
@@ -87,7 +87,7 @@ class BatchedNetwork:
                     raise
                 if self._halved or size == 1:
                     raise UserError(
-                        f"the memory does not hold a batch of {size} windows",
+                        f"the memory does not hold {'one window' if size == 1 else f'a batch of {size} windows'}",
                         where=str(self.network.device),
                         hint="Free it of other work, or use a GPU with more",
                     ) from error

@@ -231,21 +231,37 @@ def test_batch_is_halved_once_where_memory_runs_out_and_units_stay(monkeypatch, 
     assert small._batched.size(500) == 2
 
 
-def test_memory_too_small_for_half_a_batch_ends_in_one_message(monkeypatch):
-    tokenizer = tiny.tokenizer(batch=4)
+@pytest.mark.parametrize(("batch", "last"), [(4, "a batch of 2 windows"), (2, "one window"), (1, "one window")])
+def test_memory_too_small_for_half_a_batch_ends_in_one_message(monkeypatch, batch, last):
+    tokenizer = tiny.tokenizer(batch=batch)
 
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(type(tokenizer._batched.network), "features", full)
-    with pytest.raises(UserError, match="does not hold a batch of 2 windows"):
+    with pytest.raises(UserError, match=f"the memory does not hold {last}") as caught:
         list(tokenizer.encode([[sound(20 * HZ)[None]]]))
+    assert caught.value.where == "cpu"
+
+
+def test_what_fails_for_another_reason_than_memory_is_not_tried_again(monkeypatch):
+    tokenizer, tries = tiny.tokenizer(batch=4), []
+
+    def broken(_, embedded, *rest):
+        tries.append(embedded)
+        raise RuntimeError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(type(tokenizer._batched.network), "features", broken)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        list(tokenizer.encode([[sound(20 * HZ)[None]]]))
+    assert len(tries) == 1
 
 
 def test_batches_of_short_windows_are_as_large_as_those_of_long_ones():
     batched = batches.BatchedNetwork(tiny.network(tiny.architecture()), batch=4)
     assert [batched.size(frames) for frames in (500, 250, 125, 63, 32)] == [4, 8, 16, 28, 60]
-    assert [batches.BatchedNetwork(batched.network).size(frames) for frames in (500, 32)] == [1, 1]
+    for batch, sizes in ((2, [2, 30]), (1, [1, 1]), (None, [1, 1])):
+        assert [batches.BatchedNetwork(batched.network, batch).size(frames) for frames in (500, 32)] == sizes
 
 
 def test_half_precision_gives_units_of_the_same_shape_and_mostly_the_same():
