@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
 from duologue.errors import UserError, explained
 from duologue.evaluate.artefacts import Run, collect, column
-from duologue.evaluate.drawing import DASHES, SERIES, drawing, in_figure
+from duologue.evaluate.drawing import SERIES, drawing, in_figure, line_look
 from duologue.evaluate.statistics import thinned
 from duologue.evaluate.templates import template
 from duologue.formats.card import RUN
@@ -87,19 +87,19 @@ def _draw(figure: Figure, runs: Sequence[Run]) -> None:
     for panel, title, key, over in panels:
         empty = True
         for number, run in enumerate(runs):
-            colour = SERIES[number % len(SERIES)]
-            # Sixteen runs look each like no other.
-            dashes = DASHES[(number + number // len(SERIES)) % len(DASHES)]
+            look = line_look(number)
             values = run.column(key)
             label = f"{in_figure(run.name, 44)} (stage {run.stage})"
             if np.isnan(values).all():
-                panel.plot([], [], color=colour, linestyle=dashes, label=label)
+                panel.plot([], [], label=label, **look)
                 continue
             empty = False
-            panel.plot(thinned(run.column(over)), thinned(values), color=colour, linestyle=dashes, label=label)
+            panel.plot(thinned(run.column(over)), thinned(values), label=label, **look)
             points = column(run.validations, key)
             if len(points) and not np.isnan(points).all():
-                panel.plot(_places(run, over), points, "o", color=colour, markersize=4.5, markerfacecolor="none")
+                panel.plot(
+                    _places(run, over), points, "o", color=look["color"], markersize=4.5, markerfacecolor="none"
+                )
         panel.set(title=title, xlabel=over, ylabel="" if key == "learning_rate" else "loss (nats per token)")
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         if key == "learning_rate":

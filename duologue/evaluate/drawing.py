@@ -102,6 +102,14 @@ def drawing(name: str, alt: str, width: float, height: float, constrained: bool 
         result.svg = _inline(buffer.getvalue(), alt)
 
 
+def line_look(number: int) -> dict[str, Any]:
+    """Return the colour and the dashes of one of several lines: of sixteen each looks like no other."""
+    return {
+        "color": SERIES[number % len(SERIES)],
+        "linestyle": DASHES[(number + number // len(SERIES)) % len(DASHES)],
+    }
+
+
 def in_figure(name: str, most: int = 54) -> str:
     """Return a name as figures show it: of one with more than `most` letters both ends, which tell it from others."""
     if len(name) > most:

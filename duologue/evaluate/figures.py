@@ -18,10 +18,10 @@ from duologue.evaluate.drawing import (
     INK,
     MUTED,
     ORANGE,
-    SERIES,
     SHORT_LABEL,
     drawing,
     in_figure,
+    line_look,
 )
 from duologue.evaluate.duplex import TurnTaking
 from duologue.evaluate.statistics import binned, thinned, truncated_mean
@@ -29,6 +29,8 @@ from duologue.formats.curriculum import Curriculum
 
 PROGRESS_BINS = 20
 _WIDTH, _HEIGHT = 5.4, 3.3
+# What rows of a legend take, and how many of them leave a figure as high as it is.
+_ROW, _ROWS = 0.19, 4
 # Narrower parts of a bar have no room for a number.
 _LEAST_LABELLED = 0.045
 
@@ -142,15 +144,15 @@ def starts(name: str, stage: int, runs: Sequence[tuple[Run, str]]) -> Markup:
         stage: of the runs.
         runs: each with what it was started from, in words.
     """
-    with drawing(name, f"Loss of stage {stage} by what it was started from", _WIDTH, _HEIGHT) as drawn:
+    alt = f"Loss of stage {stage} by what it was started from"
+    with drawing(name, alt, _WIDTH, _HEIGHT + _more(len(runs))) as drawn:
         axes = drawn.figure.subplots()
         for number, (run, began) in enumerate(runs):
             axes.plot(
                 thinned(run.column("tokens")),
                 thinned(run.column("loss")),
-                color=SERIES[number % len(SERIES)],
-                linestyle=DASHES[number % len(DASHES)],
                 label=f"{in_figure(run.name, 28)}, {in_figure(began, 24)}",
+                **line_look(number),
             )
         axes.set(title=f"Stage {stage}, by start", xlabel="tokens", ylabel="loss (nats per token)")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -161,13 +163,13 @@ def starts(name: str, stage: int, runs: Sequence[tuple[Run, str]]) -> Markup:
 def throughput(name: str, runs: Sequence[Run]) -> Markup:
     """Draw tokens a second, and the share of the step spent waiting for data, of all runs."""
     alt = "Tokens a second and share of the time spent on data, over tokens, for every run"
-    with drawing(name, alt, _WIDTH, 4.2) as drawn:
+    columns = 2 if max(len(run.name) for run in runs) <= SHORT_LABEL else 1
+    with drawing(name, alt, _WIDTH, 4.2 + _more(-(-len(runs) // columns))) as drawn:
         speed, waiting = drawn.figure.subplots(2, sharex=True, height_ratios=(3, 2))
         for number, run in enumerate(runs):
             tokens = thinned(run.column("tokens"))
-            look = {"color": SERIES[number % len(SERIES)], "linestyle": DASHES[number % len(DASHES)]}
-            speed.plot(tokens, thinned(run.column("tokens_per_s")), label=in_figure(run.name), **look)
-            waiting.plot(tokens, thinned(run.column("data_share")), **look)
+            speed.plot(tokens, thinned(run.column("tokens_per_s")), label=in_figure(run.name), **line_look(number))
+            waiting.plot(tokens, thinned(run.column("data_share")), **line_look(number))
         speed.set(title="Throughput", ylabel="tokens/s")
         speed.set_ylim(bottom=0)
         speed.yaxis.set_major_formatter(EngFormatter(sep=""))
@@ -175,6 +177,10 @@ def throughput(name: str, runs: Sequence[Run]) -> Markup:
         waiting.set_ylim(bottom=0)
         waiting.yaxis.set_major_formatter(PercentFormatter(1.0))
         waiting.xaxis.set_major_formatter(EngFormatter(sep=""))
-        columns = 2 if max(len(run.name) for run in runs) <= SHORT_LABEL else 1
         drawn.figure.legend(loc="outside lower center", ncols=columns)
     return drawn.svg
+
+
+def _more(rows: int) -> float:
+    """Return by how much a figure is higher for the rows of its legend, so that its axes are not lower."""
+    return _ROW * max(rows - _ROWS, 0)
