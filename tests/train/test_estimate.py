@@ -79,13 +79,15 @@ def _table(layers: int) -> dict[str, int]:
 SIZES_OF = {layers: load_recipe("demo-stage1", {"model": _table(layers)}).model for layers in (2, 6)}
 
 
-def test_the_flops_of_a_token_are_six_for_each_weight_it_meets_and_attention() -> None:
-    config = config_of(SIZES, 768)
+# As wide as the residual stream in all heads together, and wider.
+@pytest.mark.parametrize("head", [8, 24])
+def test_the_flops_of_a_token_are_six_for_each_weight_it_meets_and_attention(head: int) -> None:
+    config = LlamaConfig(**{**config_of(SIZES, 768).to_dict(), "head_dim": head})
     model = LlamaForCausalLM(config)
     met = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
     attended = 10.0
     # Scores and mixing, two operations for each number, three times: forward, and backward to both sides.
-    attention = 3 * 2 * 2 * SIZES.layers * SIZES.hidden_size * attended
+    attention = 3 * 2 * 2 * SIZES.layers * SIZES.heads * head * attended
     assert flops_per_token(config, attended) == 6 * met + attention
 
 
