@@ -107,8 +107,21 @@ def test_what_the_system_refuses_to_read_of_a_checkpoint_is_told_as_it_is(stage2
         read_trainer(checkpoint)
 
 
+SPEECH = {"fingerprint": "0", "stage": 2, "chunk_ms": 160, "tokenizer": None}
+
+
 @pytest.mark.parametrize(
-    ("key", "value"), [("step", "20"), ("tokens", None), ("run", 3), ("files", []), ("data", {}), ("data", "x")]
+    ("key", "value"),
+    [
+        ("step", "20"),
+        ("tokens", None),
+        ("run", 3),
+        ("files", []),
+        ("data", {}),
+        ("data", "x"),
+        ("data", {**SPEECH, "tokenizer": "x"}),
+        ("data", {name: value for name, value in SPEECH.items() if name != "stage"}),
+    ],
 )
 def test_a_trainer_json_of_another_shape_is_damage(
     key: str, value: object, stage2_run: Path, stage2_set: Path, tmp_path: Path

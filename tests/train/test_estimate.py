@@ -100,7 +100,7 @@ def test_bundled_recipes_fit_the_gpus_they_are_for(name: str, gpus: int, gpu: st
 
 @pytest.mark.parametrize(
     ("name", "gpus", "gpu"),
-    [("paper", (8, 8, 8), "h100"), ("paper128", (128, 64, 32), "a100"), ("llama-1b", (1,), "h100")],
+    [("paper", (8, 8, 8), "h100"), ("paper128", (128, 64, 32), "a100"), ("llama-1b", (1, 1, 1), "h100")],
 )
 def test_the_guide_says_what_is_estimated(name: str, gpus: tuple[int, ...], gpu: str) -> None:
     stages = [estimate(load_recipe(f"{name}-stage{n}"), gpus=count, gpu=gpu) for n, count in enumerate(gpus, start=1)]
@@ -108,13 +108,24 @@ def test_the_guide_says_what_is_estimated(name: str, gpus: tuple[int, ...], gpu:
     speeds = dict.fromkeys(f"{round(stage.tokens_per_s, -3):,.0f}" for stage in stages)
     memory = f"{few} GB" if few == most else f"{few} to {most} GB"
     (row,) = (line for line in GUIDE.read_text("utf-8").splitlines() if line.startswith(f"| `{name}-stage1`"))
-    assert f"| {memory} | {', '.join(speeds)} |" in row
+    times = [_in_words(stage.days) for stage in stages]
+    assert f"| {memory} | {', '.join(speeds)} | {' | '.join(times)} |" in row
+
+
+def _in_words(days: float | None) -> str:
+    assert days is not None
+    if days > 1.5:
+        return f"{days:.2g} days"
+    return f"{days * 24:.2g} hours" if days * 24 >= 1 else f"{days * 24 * 60:.2g} minutes"
 
 
 def test_8b_with_half_the_state_fits_one_h200() -> None:
     few = {"optimizer_dtype": "bfloat16", "micro_batch": 1}
     expected = estimate(load_recipe("paper-stage3", few), gpus=1, gpu="h200")
     assert expected.warnings == [] and expected.memory_gb["optimizer"] == pytest.approx(4 * 8.034, abs=0.01)
+    # Weights in float32, two moments in half of it; whole, they are four bytes each.
+    assert expected.checkpoint_gb == pytest.approx((4 + 4) * 8.034, abs=0.01)
+    assert estimate(load_recipe("paper-stage3")).checkpoint_gb == pytest.approx((4 + 8) * 8.034, abs=0.01)
 
 
 def test_what_does_not_fit_is_said_with_ways_out() -> None:
@@ -123,6 +134,9 @@ def test_what_does_not_fit_is_said_with_ways_out() -> None:
         'it does not fit: try more GPUs, activation_checkpointing, optimizer_dtype = "bfloat16"'
     ]
     assert expected.memory_gb["total"] > 128
+    spared = {"activation_checkpointing": True, "optimizer_dtype": "bfloat16", "micro_batch": 2}
+    expected = estimate(load_recipe("paper128-stage1", spared), gpus=1, gpu="a100")
+    assert expected.warnings == ["it does not fit: try more GPUs, a smaller micro_batch"]
 
 
 def test_gpus_without_work_are_counted() -> None:
