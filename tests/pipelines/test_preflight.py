@@ -8,6 +8,7 @@ import pytest
 
 from duologue import bundled
 from duologue.errors import UserError
+from duologue.formats.places import place
 from duologue.formats.units import Turn
 from duologue.manifests.dialogues import write_dialogues
 from duologue.manifests.manifest import write_manifest
@@ -145,6 +146,9 @@ def test_few_shards_splits_and_voices_are_warned_of(chats: Path) -> None:
     about = before_units(plan(chats, rows_per_shard=50), readers=8)
     assert said(about, "2 shards for 8 readers: some will have nothing to do; --rows-per-shard 12 gives each one")
     assert said(about, "2 shards for 4 workers")
+    assert said(before_units(plan(chats, rows_per_shard=50), readers=101), "2 shards for 101 readers: some will have")
+    assert said(before_units(plan(chats, rows_per_shard=50), readers=101), "there are only 100 inputs")
+    assert not said(before_units(plan(chats, rows_per_shard=25), readers=4), "nothing to do")
     assert said(about, "the split valid is nearly empty: 7 dialogues")
     assert said(about, "the split test is nearly empty: 3 dialogues")
     assert not said(about, "the split train")
@@ -173,6 +177,9 @@ def test_a_disk_that_is_too_small_is_warned_of(calls: Path, tmp_path: Path) -> N
     settings = MixSettings(stage=3, sources=(UnitSource(calls, 5e4),), epochs=50_000)
     about = before_mix(settings, tmp_path / "out", workers=2, readers=8)
     assert said(about, "are free there") and said(about, "of memory, this machine has")
+    # What an object store holds, nobody knows.
+    stored = before_mix(settings, place("s3://bucket/out"), workers=2, readers=8)
+    assert not said(stored, "are free there") and said(stored, "of memory, this machine has")
 
 
 def test_models_without_a_constant_are_said_to_be_unknown(chats: Path) -> None:
