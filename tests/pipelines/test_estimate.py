@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,19 +68,23 @@ def test_nothing_is_written_and_what_depends_on_no_clock_is_the_same_again(
 
 
 def test_of_a_manifest_seen_whole_everything_is_certain(dialogues: Path, tmp_path: Path) -> None:
+    began = time.perf_counter()
     told = estimate(dialogues)
+    took = time.perf_counter() - began
     card = synthesize(dialogues, tmp_path / "out")
     assert (told["sampled"], told["rejected"]) == (5, 1)
     assert told["hours"]["low"] == told["hours"]["value"] == told["hours"]["high"]
     assert told["hours"]["value"] == pytest.approx(card.totals["seconds"] / 3600, rel=1e-5)
     assert "audio" not in told["bytes"]
+    # The work is a part of what the estimate itself took.
+    assert 0 < 3600 * sum(hours["value"] for hours in told["work_hours"].values()) < took
 
 
 def test_where_nothing_can_be_spoken_there_is_no_estimate(tmp_path: Path) -> None:
     turns = (DialogueTurn(0, "$$x^2$$"), DialogueTurn(1, ""))
     write_manifest(tmp_path / "m", "dialogues", {}, lambda: [Dialogue("a", "b", "train", "CC0-1.0", turns)])
     with pytest.raises(UserError, match="none of the 1 dialogues"):
-        estimate(tmp_path / "m")
+        estimate(tmp_path / "m", dialogues=2)
     with pytest.raises(UserError, match="2 dialogues or more"):
         estimate(tmp_path / "m", dialogues=1)
 
