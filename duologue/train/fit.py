@@ -89,7 +89,7 @@ def speech_of(described: Any) -> dict[str, Any]:
     Raises:
         ValueError: it does not say so.
     """
-    if not isinstance(described, dict) or not isinstance(described.get("tokenizer", 0), dict | None):
+    if not isinstance(described, dict) or not isinstance(described.get("tokenizer"), dict | None):
         raise ValueError("what it was trained on cannot be read")
     if missing := [name for name in _COMPARED if name not in described]:
         raise ValueError(f"of what it was trained on it lacks {', '.join(missing)}")
