@@ -164,6 +164,10 @@ def test_a_shard_that_would_take_hours_is_warned_of(tmp_path: Path) -> None:
     assert said(before_units(long, 5), "--rows-per-shard 1 takes 6 minutes")
     for rows in (1, 4):
         assert not said(before_units(replace(long, rows_per_shard=rows), 5), "a shard takes")
+    # An hour each: a shard cannot have less than one.
+    longer = replace(long, manifest=write_calls(tmp_path / "longer", 113 * 3600.0))
+    assert said(before_units(longer, 5), "about 10.0 hours, which a crash costs: --rows-per-shard 1 takes 60 minutes")
+    assert not said(before_units(replace(longer, rows_per_shard=1), 5), "a shard takes")
 
 
 def test_a_run_as_it_should_be_warns_of_nothing(calls: Path, tmp_path: Path) -> None:
