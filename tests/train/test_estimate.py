@@ -141,8 +141,11 @@ def test_what_does_not_fit_is_said_with_ways_out() -> None:
 
 def test_gpus_without_work_are_counted() -> None:
     assert estimate(load_recipe("paper128-stage2"), gpus=128).warnings == ["a step has 64 sequences: 64 GPUs idle"]
-    uneven = estimate(load_recipe("paper128-stage2"), gpus=48)
-    assert uneven.warnings == ["the sequences of a step do not divide evenly: some GPUs wait for others"]
+    speeds = [estimate(load_recipe("paper128-stage2"), gpus=gpus).tokens_per_s for gpus in (64, 128)]
+    assert speeds[0] == speeds[1]
+    for gpus, changes in ((48, {}), (64, {"micro_batch": 2})):
+        uneven = estimate(load_recipe("paper128-stage2", changes), gpus=gpus, gpu="h200")
+        assert uneven.warnings == ["the sequences of a step do not divide evenly: some GPUs wait for others"]
 
 
 def test_steps_tokens_and_days_follow_from_recipe_and_data(tmp_path: Path) -> None:
