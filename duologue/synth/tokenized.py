@@ -13,7 +13,8 @@ _RULES: tuple[_Rule, ...] = tuple(
     for pattern, joined in (
         (r"\s*_comma_", ","),
         (r"``|(?<!')''(?!')", '"'),
-        (r"(?i:(?<=[a-z])(?: '\s?|' )(?=(?:s|m|t|re|ve|ll|d)\b))", "'"),
+        (r"(?i:(?<=[a-z])(?: '\s?|' )(?=(?:s|m|t|re|ve|ll|d)\b)|(?<=\bo)(?: '\s?|' )(?=clock\b))", "'"),
+        (r"\bI m\b", "I'm"),
         (r"(?i:(?<=[a-z]) (?=n't\b))", ""),
         (r"\b[A-Z](?: \. [A-Z])+ \.", lambda m: m[0].replace(" ", "")),
         (r"(?<=\d)\s?\b([ap]) ?\. ?m(?: ?\.|\b)", r" \1.m."),

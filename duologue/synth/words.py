@@ -124,6 +124,15 @@ def _month(name: str) -> str:
     return next(month for month in MONTHS if month.startswith(name[:3]))
 
 
+def _groups(match: re.Match[str]) -> str:
+    """Read a telephone number or another code digit by digit; leave what may be a range, years or a score."""
+    groups = re.split("- ?", match[0])
+    lengths = [len(group) for group in groups]
+    numbers = all(group.endswith("0") or 1000 <= int(group) < 2100 for group in groups)
+    code = not numbers and (lengths == [4, 4] or (len(groups) > 2 and sum(lengths) >= 7))
+    return digits(match[0]) if code else match[0]
+
+
 def _time(match: re.Match[str]) -> str:
     hours, minutes, half = match[1], match[2] or "00", (match[3] or "")[:1]
     if int(hours) > 24 or int(minutes) > 59:
@@ -215,12 +224,14 @@ _RULES: tuple[_Rule, ...] = tuple(
         # Codes, and telephone numbers: what counts so much has commas, or ends with zeros.
         (r"(?<![\d.,$£€¥₹-])\d{7,}(?<!000)(?![\d.,]*\d)", lambda m: f" {digits(m[0])} "),
         (r"\b(\d{4})[/-](\d\d)[/-](\d\d)\b", _iso_date),
-        (r"(?<!\d\.)\b(\d{1,2})([/.-])(\d{1,2})\2(\d{4}|(?<!\.)\d{2})\b(?!\.?\d)", _numeric_date),
+        (r"(?<!\d[.-])\b(\d{1,2})([/.-])(\d{1,2})\2(\d{4}|(?<!\.)\d{2})\b(?![.-]?\d)", _numeric_date),
         (
             rf"\b({_MONTH})\s?(\d{{1,2}})(?:st|nd|rd|th)?(?:\s?-\s?(\d{{1,2}})(?:st|nd|rd|th)?)?\b(?![:.]\d|,\d{{3}}(?!\d)|/)",
             _month_day,
         ),
         (rf"(?<![\w.,/:-])(?:[Tt]he )?([1-9]|[12]\d|3[01]) ({_MONTH})(?!\w)", _day_month),
+        (r"\+\d(?:[ ()-]{0,2}\d){7,}", lambda m: f"plus {digits(m[0])}"),
+        (r"(?<![\w.,$£€¥₹/:-])\d+(?:- ?\d+)+(?![\w.,/:%-]?\d)(?!%)", _groups),
         # Before times, so that "7:30-9:00" and "4-6 pm" have their word between.
         (rf"{_ENDS_OF_A_RANGE}\s?-\s?(?=[\d$£€])", lambda m: " to "),
         (r"\b(\d{1,2}):(\d\d)(?::\d\d)?(?!\d)(?:\s?([AaPp])\.?\s?[Mm]\b\.?)?", _time),

@@ -9,7 +9,8 @@ from duologue.synth.tokenized import untokenized
     ("tokens", "text"),
     [
         ("I ' m fine , How ' s it ? Don ' t !", "I'm fine , How's it ? Don't !"),
-        ("It' s 57 , i 'm not", "It's 57 , i'm not"),
+        ("It' s 57 , i 'm not, I m", "It's 57 , i'm not, I'm"),
+        ("at 6 o ' clock or o'clock", "at 6 o'clock or o'clock"),
         ("I do n't , ca n't and Wo N'T", "I don't , can't and WoN'T"),
         ("yes_comma_ I do _comma_ too", "yes, I do, too"),
         ("he said `` hello '' twice", 'he said " hello " twice'),
