@@ -11,7 +11,7 @@ _Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 _RULES: tuple[_Rule, ...] = tuple(
     (re.compile(pattern), joined)
     for pattern, joined in (
-        (r"\s*_comma_", ","),
+        (r" ?_comma_", ","),
         (r"``|(?<!')''(?!')", '"'),
         (r"(?i:(?<=[a-z])(?: '\s?|' )(?=(?:s|m|t|re|ve|ll|d)\b)|(?<=\bo)(?: '\s?|' )(?=clock\b))", "'"),
         (r"\bI m\b", "I'm"),
