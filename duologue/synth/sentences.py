@@ -11,7 +11,11 @@ from duologue.synth.lexicon import NUMBERED
 LONGEST = 300
 
 # Sentences do not end inside these, though they hold full stops.
-_ADDRESS = re.compile(r"\S*(?:://|www\.|@)\S*|\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|io|co|uk)\b\S*")
+# Looked for where a word begins only: else a text without spaces would be gone through again and again.
+_ADDRESS = re.compile(
+    r"(?<!\S)\S*(?:://|www\.|@)\S*"
+    r"|(?<![\w-])(?<![\w-]\.)[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|io|co|uk)\b\S*"
+)
 # Full stops that end no sentence: of titles ("Elm Dr." is none), before a number that belongs to them, and of units
 # within one.
 _GOES_ON = (
