@@ -13,6 +13,7 @@ from duologue.errors import explained
 from duologue.formats.rejects import Reject, Unusable
 from duologue.formats.units import Turn
 from duologue.manifests.sides import channels_of
+from duologue.manifests.stm import words_of
 from duologue.manifests.turn_rows import read_turn_rows
 
 # In the order they are looked for: those with words first.
@@ -262,7 +263,7 @@ def _stm_row(number: int, fields: list[str]) -> tuple[str, Said]:
     file, channel, speaker, start, end, *words = fields
     if words and words[0].startswith("<") and words[0].endswith(">"):
         words = words[1:]
-    return file, Said(number, channel, speaker, float(start), float(end), " ".join(words))
+    return file, Said(number, channel, speaker, float(start), float(end), *words_of(" ".join(words)))
 
 
 def _rttm_row(number: int, fields: list[str]) -> tuple[str, Said] | None:

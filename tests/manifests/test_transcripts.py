@@ -16,6 +16,7 @@ from duologue.formats.rejects import Unusable
 from duologue.formats.units import Turn
 from duologue.manifests import transcripts
 from duologue.manifests.sides import MARKERS, channels_of
+from duologue.manifests.stm import words_of
 from duologue.manifests.transcripts import read_turns
 from duologue.manifests.turn_rows import read_turn_rows
 
@@ -115,8 +116,8 @@ _turns = st.lists(
 def test_turns_are_read_as_they_were_written(tmp_path_factory, name, turns):
     path = put(tmp_path_factory.getbasetemp(), f"round {name}", FORMATS[name](turns))
     read, rejects = read_turns(path, "call", 10.0)
-    words = "rttm" not in name
-    expected = [Turn(t.channel, t.start_s, t.end_s, t.text if words else "") for t in turns]
+    said = {"nist.rttm": lambda text: ("", ()), "nist.stm": words_of}.get(name, lambda text: (text, ()))
+    expected = [Turn(t.channel, t.start_s, t.end_s, *said(t.text)) for t in turns]
     assert sorted(read, key=repr) == sorted(expected, key=repr)
     assert [turn.start_s for turn in read] == sorted(turn.start_s for turn in read)
     assert rejects == []
@@ -245,6 +246,13 @@ def test_labels_that_say_nothing_are_one_reject(tmp_path):
     turns, rejects = read_turns(path, "call", 10.0, speakers=("Bert", "Anna"))
     assert ([turn.channel for turn in turns], rejects) == ([0, 1, 1], [])
     assert [turn.channel for turn in read_turns(path, "call", 10.0, channel=1)[0]] == [1, 1, 1]
+
+
+def test_text_of_stm_has_no_marks_for_those_who_score_it(tmp_path):
+    (turn,), rejects = read_turns(
+        put(tmp_path, "call.stm", "call A x 0 1 <o> (%hesitation) { um / uh } yes"), "call", 9.0
+    )
+    assert (turn.text, turn.events, rejects) == ("um yes", ("hesitation",), [])
 
 
 def test_rows_of_other_recordings_are_left_out(tmp_path):
