@@ -67,7 +67,6 @@ SHORTHAND = {
     "etc": "et cetera",
     "aka": "also known as",
     "n/a": "not applicable",
-    "b/c": "because",
     "w/e": "whatever",
     "ie": "that is",
     "eg": "for example",

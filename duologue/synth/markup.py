@@ -73,6 +73,8 @@ def plain(text: str) -> list[str]:
             `foreign_script` (letters other than Latin).
     """
     text = _EVENT.sub(" ", _without_emoji(text)).replace("\r\n", "\n").replace("\r", "\n")
+    # Two products in a paragraph are emphasis to markdown.
+    text = re.sub(r"(?<=[\d)])[ \t]?\*[ \t]?(?=[\d($£€.])", " × ", text)
     if _FORMULA.search(text):
         raise Unusable("formula", "the turn holds a formula")
     if _is_json(text):
@@ -151,7 +153,6 @@ def _bare(text: str) -> str:
     if _TABLE_ROW.search(text):
         raise Unusable("table", "the turn reads like a row of a table")
     text = _EMOTICON.sub(" ", text.translate(_QUOTES))
-    text = re.sub(r"(?<=\d)\s?\*\s?(?=\d)", " × ", text)
     text = re.sub(r"~\s?(?=[\d$£€])", "about ", text)
     text = re.sub(r"-+>|<-+", ", ", text)
     text = re.sub(r"\s-{2,}\s|(?<=\w)-{2,}(?=\w)", " - ", text)

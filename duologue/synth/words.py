@@ -42,6 +42,8 @@ _ENDS_OF_A_RANGE = (
 _ARTICLE = re.compile(r"\b[Aa]n? (?:[\d.,]+[kKmMbB]? to )?$")
 # That has begun: the mark behind a number is its end.
 _QUOTATION = re.compile(r'(?:^|[\s(])"(?:\S[^"]*)?$')
+# What stands between a sign and the end of its side of an equation.
+_TO_EQUALS = r"[\d$£€.,+×÷()/ -]*="
 _SUM = rf"\d{{1,3}}(?: \d{{3}})+\b|{_NUMBER}"
 
 
@@ -195,7 +197,8 @@ _RULES: tuple[_Rule, ...] = tuple(
     for pattern, speak in (
         (r"(?i:https?://\S+|www\.\S+)|[\w.+-]+@[\w-]+\.[\w.-]+", _address),
         (r"\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|io|co|uk)\b(?:/\S*)?", _address),
-        (rf"(?<![\w./])(?:{_alternatives(dict(ABBREVIATIONS))})(?=\W|$)", lambda m: ABBREVIATIONS[m[0]]),
+        (rf"(?<=[\d)%])\s?([-/])\s?(?={_TO_EQUALS})", lambda m: " minus " if m[1] == "-" else " divided by "),
+        (rf"(?<![\w./&])(?:{_alternatives(dict(ABBREVIATIONS))})(?=\W|$)", lambda m: ABBREVIATIONS[m[0]]),
         (r"\bPh\.?D\b\.?", lambda m: _spelled("PHD")),
         (r"\bDr\.(?=\s+[A-Z])", lambda m: "Doctor"),
         (r"\bDr\.", lambda m: "Drive"),
@@ -242,6 +245,7 @@ _RULES: tuple[_Rule, ...] = tuple(
             r"(day|night|mile|gallon|hour|hr|week|month|mo|year|yr|person)\b",
             lambda m: f" per {PER.get(m[1], m[1])}",
         ),
+        (rf"([$£€]\s?(?:{_NUMBER})[kKmM]?)\s?/\s?(?=[a-z])", lambda m: f"{m[1]} per "),
         (r"\b401\s?\(?k\)?", lambda m: "four oh one k"),
         (r"\b((?:[Cc]all|[Dd]ial)[a-z]*) 911\b", lambda m: f"{m[1]} {digits('911')}"),
         (r"\b([A-G])#(?!\w)", lambda m: f"{m[1]} sharp"),

@@ -75,6 +75,7 @@ def test_plain_words_are_kept_all_and_in_order(words):
         ("2½ cups\u200b and ½", "2 1/2 cups and 1/2"),
         ("bad \ud83d surrogate \x00 here", "bad surrogate here"),
         ("5*3 is 15 and *waves*", "5 × 3 is 15 and waves"),
+        ("12*5=60, so 2 * $3 and (1+2)*4 are *less*", "12 × 5=60, so 2 × $3 and (1+2) × 4 are less"),
         ("CO₂: ≥5, <10 but < many > more", "CO2: ≥5, <10 but many more"),
         ("what does C++ cost?", "what does C++ cost?"),
         ("my_name is snake_case", "my name is snake case"),
