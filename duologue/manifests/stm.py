@@ -23,8 +23,8 @@ def words_of(text: str) -> tuple[str, tuple[str, ...]]:
     """
     while text != (chosen := _ALTERNATIVES.sub(_first, text)):
         text = chosen
-    hesitations = len(_HESITATION.findall(text))
-    text = _SAID.sub("", _OPTIONAL.sub(r"\1", _HESITATION.sub(" ", text)))
+    text, hesitations = _HESITATION.subn(" ", text)
+    text = _SAID.sub("", _OPTIONAL.sub(r"\1", text))
     return " ".join(word for word in text.split() if word != _NOTHING), ("hesitation",) * hesitations
 
 

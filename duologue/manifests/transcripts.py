@@ -34,7 +34,7 @@ class Said:
         number: of the row, from 0.
         channel, speaker: what it says of who speaks; "" where it says nothing.
         start, end: in seconds, unchecked.
-        text: "" where the format has none.
+        text: the words; "" where the format has none.
         events: see `Turn`.
     """
 

@@ -48,6 +48,8 @@ ABBREVIATIONS = {
     "Fri.": "Friday",
     "Sat.": "Saturday",
 } | {f"{month[:3]}.": month for month in MONTHS if month != "May"}
+# A pattern of what is an address of the web without saying so.
+DOMAIN = r"[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|io|co|uk)\b"
 # Before a number, with a full stop.
 NUMBERED = {"p": "page", "pp": "pages", "ca": "circa"} | {
     form: said

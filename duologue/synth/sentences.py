@@ -6,7 +6,7 @@ import re
 
 import sentencex
 
-from duologue.synth.lexicon import NUMBERED
+from duologue.synth.lexicon import DOMAIN, NUMBERED
 
 LONGEST = 300
 
@@ -14,7 +14,7 @@ LONGEST = 300
 # Looked for where a word begins only: else a text without spaces would be gone through again and again.
 _ADDRESS = re.compile(
     r"(?<!\S)\S*(?:://|www\.|@)\S*"
-    r"|(?<![\w-])(?<![\w-]\.)[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|io|co|uk)\b\S*"
+    rf"|(?<![\w-])(?<![\w-]\.){DOMAIN}\S*"
 )
 # Full stops that end no sentence: of titles ("Elm Dr." is none), before a number that belongs to them, and of units
 # within one.

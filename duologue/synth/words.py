@@ -9,6 +9,7 @@ from collections.abc import Callable
 from duologue.formats.rejects import Unusable
 from duologue.synth.lexicon import (
     ABBREVIATIONS,
+    DOMAIN,
     IT_TRADE,
     LETTERS,
     MONTHS,
@@ -196,7 +197,7 @@ _RULES: tuple[_Rule, ...] = tuple(
     (re.compile(pattern), speak)
     for pattern, speak in (
         (r"(?i:https?://\S+|www\.\S+)|[\w.+-]+@[\w-]+\.[\w.-]+", _address),
-        (r"\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|io|co|uk)\b(?:/\S*)?", _address),
+        (rf"\b{DOMAIN}(?:/\S*)?", _address),
         (rf"(?<=[\d)%])\s?([-/])\s?(?={_TO_EQUALS})", lambda m: " minus " if m[1] == "-" else " divided by "),
         (rf"(?<![\w./&])(?:{_alternatives(dict(ABBREVIATIONS))})(?=\W|$)", lambda m: ABBREVIATIONS[m[0]]),
         (r"\bPh\.?D\b\.?", lambda m: _spelled("PHD")),
@@ -250,8 +251,7 @@ _RULES: tuple[_Rule, ...] = tuple(
         (r"\b((?:[Cc]all|[Dd]ial)[a-z]*) 911\b", lambda m: f"{m[1]} {digits('911')}"),
         (r"\b([A-G])#(?!\w)", lambda m: f"{m[1]} sharp"),
         (r"#(?=\d)", lambda m: "number "),
-        (r"(?<=[A-Za-z])\$(?=[a-z])", lambda m: "s"),
-        (r"(?<=[A-Za-z])\$(?=[A-Z])", lambda m: "S"),
+        (r"(?<=[A-Za-z])\$(?=([A-Za-z]))", lambda m: "s" if m[1].islower() else "S"),
         (rf"(?<![$£€\d.,])({_NUMBER})\s?([$£€])(?!\s?\d)", lambda m: f"{m[2]}{m[1]}"),
         (r"\b(?:US|AU|CA|NZ|HK|[ACS])(?=\$\s?\d)", lambda m: ""),
         (r"(?<=[A-Za-z])(?=[$£€]\d)", lambda m: " "),
