@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test parity flink spark hdfs lint install constraints clean
+.PHONY: demo test gpu parity flink spark hdfs lint install constraints clean
 
 demo: $(READY)
 	$(BIN)/duologue demo --out duologue-demo
@@ -12,6 +12,10 @@ demo: $(READY)
 # Three at once, also on two cores: tests wait for processes and disks for a third of their time.
 test: $(READY)
 	$(BIN)/python -m pytest -n 3
+
+# All other tests compute on the CPU, also where there is a GPU.
+gpu: $(READY)
+	DUOLOGUE_GPU=1 $(BIN)/python -m pytest -m gpu
 
 # fairseq's own HuBERT beside ours; pip builds fairseq once, in a few minutes, and keeps the wheel.
 parity: $(READY)

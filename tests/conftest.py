@@ -9,12 +9,19 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import WITH_GPU
 from tests.commands import Command, Ended, call, make_lab
 from tests.stores import Store
 
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("duologue", deadline=None)
 settings.load_profile("duologue")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("gpu") and not WITH_GPU:
+            item.add_marker(pytest.mark.skip(reason="`make gpu` runs it, on a machine with a GPU"))
 
 
 @pytest.fixture(scope="session")

@@ -38,9 +38,12 @@ from duologue.synth.engines import EngineChoice
 from duologue.synth.espeak import EspeakEngine
 from duologue.synth.shape import Shape
 from duologue.synth.voices import choose_voices
+from duologue.tokenize.devices import own_device
+from duologue.tokenize.importing import import_tokenizer
 from duologue.tokenize.tokenizer import load_tokenizer
 from tests.pipelines.comparing import contents, samples
 from tests.synth import tiny_vits
+from tests.tokenize.making import DIM, hubert, save_hugging_face
 
 KEPT = Settings(keep_audio=True)
 
@@ -109,17 +112,27 @@ def slow_vits(directory: Path) -> Path:
     return tiny_vits.write(directory / "model", length_scale=3.0)
 
 
-# Of espeak it is one of the campaign's cases.
-def test_vits_killed_with_two_workers_and_run_again_gives_the_same_bytes(dialogues: Path, tmp_path: Path) -> None:
+# Of espeak and the embedded tokenizer it is one of the campaign's cases.
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_vits_and_hubert_killed_with_two_workers_and_run_again_give_the_same_bytes(
+    dialogues: Path, tmp_path: Path, device: str
+) -> None:
+    # Workers take a GPU where they see one.
+    assert own_device().startswith(device)
+    np.save(tmp_path / "centroids.npy", np.random.default_rng(0).standard_normal((40, DIM), np.float32))
+    checkpoint = save_hugging_face(hubert("25 Hz"), tmp_path / "hubert")
+    tokenizer = tmp_path / "tokenizer"
+    import_tokenizer(str(checkpoint), str(tmp_path / "centroids.npy"), tokenizer, layer=2)
     choice = EngineChoice("coqui", model=str(slow_vits(tmp_path)), licence="Apache-2.0")
-    settings = Settings(choice, keep_audio=True)
+    settings = Settings(choice, tokenizer=str(tokenizer), keep_audio=True)
     card = synthesize(dialogues, tmp_path / "unbroken", settings, rows_per_shard=2)
     assert card.totals["samples"] == 4 and verify(tmp_path / "unbroken") == []
+    assert len({unit for sample in samples(tmp_path / "unbroken") for unit in sample.units.ravel()}) > 10
     out = tmp_path / "out"
     script = (
         "import sys; from pathlib import Path; from duologue.pipelines.synthesize import *;"
-        f"synthesize(Path(sys.argv[1]), Path(sys.argv[2]), Settings({choice!r}, keep_audio=True), rows_per_shard=2,"
-        "options=RunOptions(2))"
+        f"settings = Settings({choice!r}, tokenizer={str(tokenizer)!r}, keep_audio=True);"
+        "synthesize(Path(sys.argv[1]), Path(sys.argv[2]), settings, rows_per_shard=2, options=RunOptions(2))"
     )
     command = [sys.executable, "-c", script, str(dialogues), str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)

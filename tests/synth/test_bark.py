@@ -105,6 +105,12 @@ def test_a_device_with_a_memory_of_its_own_speaks_as_a_cpu_does(model):
         np.testing.assert_allclose(one.audio, other.audio, atol=1e-4)
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_the_same_seed_gives_the_same_audio(model):
+    for one, again in zip(*(spoken(model, "cuda") for _ in range(2)), strict=True):
+        assert isinstance(one, Speech) and np.array_equal(one.audio, again.audio)
+
+
 def test_the_generators_of_the_caller_are_left_as_they_were(engine):
     torch.manual_seed(5)
     before = torch.get_rng_state()

@@ -130,11 +130,7 @@ def spoken_twice_far(directory):
     "twice",
     [
         pytest.param(lambda directory: on_far(spoken_twice_far, directory), id="far"),
-        pytest.param(
-            lambda directory: spoken_twice(directory, "cuda"),
-            id="cuda",
-            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
-        ),
+        pytest.param(lambda directory: spoken_twice(directory, "cuda"), id="cuda", marks=pytest.mark.gpu),
     ],
 )
 def test_on_a_device_with_a_memory_of_its_own_lengths_and_words_are_those_of_a_cpu(directory, speeches, twice):

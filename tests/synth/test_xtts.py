@@ -106,6 +106,12 @@ def test_a_device_with_a_memory_of_its_own_speaks_as_a_cpu_does(model, speech):
         np.testing.assert_allclose(one.audio, other.audio, atol=1e-4)
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_the_same_seed_gives_the_same_audio(model):
+    for one, again in zip(*(spoken(model, "cuda") for _ in range(2)), strict=True):
+        assert isinstance(one, Speech) and np.array_equal(one.audio, again.audio)
+
+
 def test_the_length_is_that_of_the_codes_at_the_rate_of_the_other_engines(engine, monkeypatch):
     # A code is 1024 samples at 22.05 kHz.
     codes = []

@@ -136,6 +136,16 @@ def test_a_device_with_a_memory_of_its_own_gives_the_units_of_a_cpu():
     assert all(np.array_equal(one, other) for one, other in zip(there, here, strict=True))
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_units_are_those_of_a_cpu_but_where_two_are_nearly_as_near():
+    there, here = encoded("cuda"), encoded("cpu")
+    assert [units.shape for units in there] == [units.shape for units in here]
+    for kind, dtype in enumerate(2 * [torch.float32, torch.bfloat16]):
+        calls = slice(kind * len(LENGTHS), (kind + 1) * len(LENGTHS))
+        one, other = (np.concatenate(units[calls], axis=1) for units in (there, here))
+        assert (one == other).mean() > (0.99 if dtype == torch.float32 else 0.8)
+
+
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("rate", [25, 50])
 def test_only_attention_sees_where_windows_are_cut(rate, large):

@@ -51,7 +51,7 @@ def test_documents_apart_are_attention_under_their_mask(
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_on_a_gpu_variable_length_attention_is_the_same() -> None:
     segments = torch.ones(2, 512, dtype=torch.int64)
     segments[0, 100:300], segments[0, 300:] = 2, 0

@@ -57,16 +57,17 @@ def test_without_autograd_the_losses_are_the_same() -> None:
         assert torch.equal(target_losses(hidden, head, targets), with_it)
 
 
-def test_bfloat16_gives_losses_and_gradients_close_by() -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_bfloat16_gives_losses_and_gradients_close_by(device: str) -> None:
     hidden, head, targets = _case(torch.float32)
-    rough = [part.detach().bfloat16().requires_grad_() for part in (hidden, head)]
-    losses = target_losses(*rough, targets)
-    torch.testing.assert_close(losses, target_losses(hidden, head, targets), rtol=0.05, atol=0.1)
+    rough = [part.detach().to(device, torch.bfloat16).requires_grad_() for part in (hidden, head)]
+    losses = target_losses(*rough, targets.to(device))
+    torch.testing.assert_close(losses.cpu(), target_losses(hidden, head, targets), rtol=0.05, atol=0.1)
     ours = torch.autograd.grad(losses.sum(), rough)
     theirs = torch.autograd.grad(target_losses(hidden, head, targets).sum(), (hidden, head))
     for one, other in zip(ours, theirs, strict=True):
         assert one.dtype == torch.bfloat16
-        assert (one.float() - other).norm() / other.norm() < 0.05
+        assert (one.float().cpu() - other).norm() / other.norm() < 0.05
 
 
 def test_losses_may_not_be_weighted_one_by_one() -> None:
