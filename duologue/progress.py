@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -30,10 +33,25 @@ def _heard_or_not() -> Iterator[None]:
         pass
 
 
+_apart: TextIO | None = None
+
+
 def say(text: str) -> None:
     """Print a line for the person watching, on standard error: standard output is for results."""
     with _heard_or_not():
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=_apart or sys.stderr, flush=True)
+
+
+@contextmanager
+def said_alone() -> Iterator[None]:
+    """Let only what is `say`ed reach standard error inside the block, and nothing that libraries print there."""
+    global _apart
+    _apart = sys.stderr
+    try:
+        with Path(os.devnull).open("w") as nothing, redirect_stderr(nothing):
+            yield
+    finally:
+        _apart = None
 
 
 class Watch:

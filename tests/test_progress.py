@@ -1,10 +1,11 @@
 import re
+import sys
 import threading
 
 import pytest
 
 from duologue import progress
-from duologue.progress import Watch, say, watched
+from duologue.progress import Watch, said_alone, say, watched
 
 
 @pytest.fixture
@@ -20,6 +21,14 @@ def without_rates(text: str) -> list[str]:
 def test_lines_go_to_standard_error(capsys):
     say("hello")
     assert capsys.readouterr() == ("", "hello\n")
+
+
+def test_what_is_said_is_heard_where_libraries_are_not(capsys):
+    with said_alone():
+        print("a library's", file=sys.stderr)
+        say("ours")
+    say("ours again")
+    assert capsys.readouterr() == ("", "ours\nours again\n")
 
 
 def test_work_is_told_in_plain_lines_where_there_is_no_terminal(capsys, every_line):

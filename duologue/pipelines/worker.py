@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import signal
 import sys
-from pathlib import Path
 
 if __name__ == "__main__":
     # Ctrl-C reaches all processes of a terminal: the first one says what there is to say, this one just ends.
@@ -17,8 +15,10 @@ if __name__ == "__main__":
     logging.basicConfig(handlers=[logging.NullHandler()])
     from apache_beam.runners.worker import sdk_worker_main
 
+    from duologue.progress import said_alone
+
     # The harness prints what its work raises, and that the first process is gone: what matters, that one explains.
-    with Path(os.devnull).open("w") as nothing, contextlib.redirect_stderr(nothing):
+    with said_alone():
         try:
             # Each line is a pipeline to serve.
             for line in sys.stdin:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from threading import Thread
@@ -10,6 +11,7 @@ import pytest
 from duologue.errors import UserError
 from duologue.pipelines.engine import for_each
 from duologue.pipelines.local_workers import kept
+from duologue.progress import say
 from tests.pipelines.killing import children, command_of, kill
 
 
@@ -48,6 +50,15 @@ def test_workers_that_are_killed_end_the_run_in_one_message(tmp_path: Path, coun
     with pytest.raises(UserError, match="a worker process died"):
         for_each(work, [1, 2], workers=2)
     assert own_workers() == []
+
+
+def test_what_a_worker_says_is_heard_and_what_its_libraries_print_is_not(capfd: pytest.CaptureFixture[str]) -> None:
+    def work(number: int) -> None:
+        say(f"ours {number}")
+        print("a library's", file=sys.stderr)
+
+    for_each(work, [1, 2], workers=2)
+    assert sorted(capfd.readouterr().err.splitlines()) == ["ours 1", "ours 2"]
 
 
 def test_kept_workers_serve_one_pipeline_after_the_other_and_end_with_the_last(tmp_path: Path) -> None:
