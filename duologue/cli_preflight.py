@@ -13,6 +13,7 @@ import typer
 
 from duologue.cli_synth import settings_of
 from duologue.errors import UserError
+from duologue.progress import say
 
 # Everything behind the command's name is the command's own.
 SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -69,9 +70,11 @@ def _units(name: str, options: dict[str, Any], readers: int, gpus: int | None) -
     from duologue.tokenize.thresholds import Thresholds
 
     if gpus is None:
-        import torch
+        from duologue.gpus import find_gpus
 
-        gpus = torch.cuda.device_count()
+        gpus, trouble = find_gpus()
+        if trouble:
+            say(trouble)
     spoken = name == "synthesize"
     if not spoken:
         Thresholds.chosen(options["checks"], options["threshold"])

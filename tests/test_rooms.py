@@ -10,7 +10,7 @@ import duologue
 
 PACKAGE = Path(duologue.__file__).parent
 # What imports nothing of the package, and anything may import.
-ALONE = {"ahead", "children", "errors", "progress"}
+ALONE = {"ahead", "children", "errors", "gpus", "progress"}
 # What a room may import beside itself and those.
 MAY_IMPORT = {
     "bundled": set(),

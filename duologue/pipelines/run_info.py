@@ -25,6 +25,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.utils.subprocess_server import JavaJarServer
 
 from duologue import __version__
+from duologue.gpus import find_gpus
 from duologue.pipelines.flags import check_flags, runner_of
 
 _SHARED = "workers read and write them under the same names: in an object store, or on a file system that all share"
@@ -52,13 +53,13 @@ def run_info(workers: int = 1, flags: Sequence[str] = ()) -> dict[str, Any]:
         check_flags(flags, ())
     options = PipelineOptions(list(flags))
     portable = options.view_as(PortableOptions)
-    gpus = _gpus()
+    count, trouble = find_gpus()
     about: dict[str, Any] = {
         "runner": runner or "in-process",
         "environment": _environment(runner, workers, portable),
         "workers": workers if runner is None else _asked_workers(runner, options),
         "cores": len(os.sched_getaffinity(0)),
-        "gpus": gpus,
+        "gpus": _described(count),
         "files": "this machine's, or an object store's" if runner is None else _SHARED,
         "versions": {
             "duologue": __version__,
@@ -68,18 +69,16 @@ def run_info(workers: int = 1, flags: Sequence[str] = ()) -> dict[str, Any]:
         "missing": [] if runner is None else list(_missing(runner, options)),
     }
     if runner is None:
-        notes = list(_notes_here(workers, about["cores"], gpus))
+        notes = list(_notes_here(workers, about["cores"], count))
     else:
         notes = list(_notes_elsewhere(runner, options))
-    return {**about, "notes": notes}
+    return {**about, "notes": [*notes, *([trouble] if trouble else [])]}
 
 
-def _gpus() -> list[dict[str, Any]]:
+def _described(count: int) -> list[dict[str, Any]]:
     import torch
 
-    if not torch.cuda.is_available():
-        return []
-    found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    found = [torch.cuda.get_device_properties(index) for index in range(count)]
     return [{"name": gpu.name, "memory_gb": round(gpu.total_memory / 1e9, 1)} for gpu in found]
 
 
@@ -160,11 +159,11 @@ def _missing_for_dataflow(options: PipelineOptions) -> Iterator[str]:
         yield "an image with Duologue in it: --sdk_container_image=IMAGE"
 
 
-def _notes_here(workers: int, cores: int, gpus: Sequence[Any]) -> Iterator[str]:
-    if gpus and workers > len(gpus):
-        yield f"{workers} workers share {len(gpus)} GPUs: one process a GPU is usual"
-    if workers < len(gpus):
-        yield f"{len(gpus) - workers} GPUs stay idle: give --workers {len(gpus)}"
+def _notes_here(workers: int, cores: int, gpus: int) -> Iterator[str]:
+    if gpus and workers > gpus:
+        yield f"{workers} workers share {gpus} GPUs: one process a GPU is usual"
+    if workers < gpus:
+        yield f"{gpus - workers} GPUs stay idle: give --workers {gpus}"
     if not gpus and workers > cores:
         yield f"{workers} workers share {cores} cores"
 

@@ -177,5 +177,4 @@ class VitsEngine(Engine):
         if self._network is not None:
             self._network.close()
         self._network = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import torch
 
+from duologue.gpus import find_gpus
+from duologue.progress import say
+
 
 @cache
 def own_device() -> str:
@@ -17,7 +20,9 @@ def own_device() -> str:
 
     A GPU is taken by a lock that ends with the process. Where there are more processes than GPUs, they share.
     """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count, trouble = find_gpus()
+    if trouble:
+        say(f"computing on the CPU: {trouble}")
     for index in range(count):
         name = f"duologue-{os.getuid()}-{torch.cuda.get_device_properties(index).uuid}.lock"
         path = Path(tempfile.gettempdir(), name)

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.distributed import distributed_c10d
 
 from duologue.errors import UserError, reason_of
+from duologue.gpus import find_gpus
+from duologue.progress import say
 
 # Long enough for a compilation or a slow disk in one process while the others wait.
 _PATIENCE = timedelta(minutes=15)
@@ -114,15 +116,21 @@ def joined() -> Iterator[World]:
     Without that environment the process is alone. GPUs talk through NCCL, everything on a CPU through gloo.
 
     Raises:
-        UserError: there are more processes on this machine than GPUs, they do not find each other, or another process
-            was lost.
+        UserError: there are more processes on this machine than GPUs, there are several and torch cannot use a GPU
+            here, they do not find each other, or another process was lost.
     """
     rank, size, local = (int(os.environ.get(name, default)) for name, default in _ALONE.items())
     device = torch.device("cpu")
-    if torch.cuda.is_available():
-        if local >= torch.cuda.device_count():
+    count, trouble = find_gpus()
+    if trouble and size > 1:
+        # On other machines of the run GPUs may be in order.
+        raise UserError(trouble, hint="To train on CPUs, set CUDA_VISIBLE_DEVICES=-1")
+    if trouble:
+        say(f"training on the CPU: {trouble}")
+    if count:
+        if local >= count:
             raise UserError(
-                f"there are more processes here than the {torch.cuda.device_count()} GPUs",
+                f"there are more processes here than the {count} GPUs",
                 where="--nproc-per-node",
                 hint="Start one process for each GPU",
             )

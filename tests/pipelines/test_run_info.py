@@ -45,7 +45,8 @@ def test_more_workers_than_cores_are_noted() -> None:
 def test_workers_are_measured_by_the_gpus_where_there_are_any(
     monkeypatch: pytest.MonkeyPatch, workers: int, notes: list[str]
 ) -> None:
-    monkeypatch.setattr(module, "_gpus", lambda: [{"name": "H100", "memory_gb": 80.0}] * 2)
+    monkeypatch.setattr(module, "find_gpus", lambda: (2, ""))
+    monkeypatch.setattr(module, "_described", lambda count: [{"name": "H100", "memory_gb": 80.0}] * count)
     assert run_info(workers)["notes"] == notes
 
 
