@@ -13,23 +13,33 @@ import torch
 from duologue.gpus import find_gpus
 from duologue.progress import say
 
+_FLAGS = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
+
 
 @cache
 def own_device() -> str:
-    """Return "cuda:N" with a GPU that no other process of Duologue on this machine has taken, or "cpu" without any.
+    """Return "cuda:N" with the first of the GPUs that fewest processes of Duologue have, or "cpu" without any.
 
     A GPU is taken by a lock that ends with the process. Where there are more processes than GPUs, they share.
     """
     count, trouble = find_gpus()
     if trouble:
         say(f"computing on the CPU: {trouble}")
-    for index in range(count):
-        name = f"duologue-{os.getuid()}-{torch.cuda.get_device_properties(index).uuid}.lock"
-        path = Path(tempfile.gettempdir(), name)
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if not count:
+        return "cpu"
+    places = [f"duologue-{os.getuid()}-{torch.cuda.get_device_properties(index).uuid}" for index in range(count)]
+    others = 0
+    while True:
+        for index, place in enumerate(places):
+            descriptor = os.open(Path(tempfile.gettempdir(), f"{place}-{others}.lock"), _FLAGS, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                continue
+            except OSError:
+                # A directory without locks, where nobody sees who has what.
+                os.close(descriptor)
+                return f"cuda:{os.getpid() % count}"
             return f"cuda:{index}"
-        except OSError:
-            os.close(descriptor)
-    return f"cuda:{os.getpid() % count}" if count else "cpu"
+        others += 1
