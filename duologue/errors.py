@@ -46,6 +46,21 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return any(words in str(error) for words in _NO_MEMORY)
 
 
+_GPU = re.compile("CUDA (driver )?error|CUDA out of memory|cuDNN error|unable to find an engine")
+
+
+def _refusal_of_gpu(error: Exception) -> UserError | None:
+    """Return what an error of torch's says of a GPU, if it does."""
+    if not (isinstance(error, RuntimeError) and _GPU.search(str(error))):
+        return None
+    hint = "See what `nvidia-smi` says of it, and run the same command again: it goes on from here"
+    if is_out_of_memory(error):
+        hint = "Free its memory of other work, or choose another by CUDA_VISIBLE_DEVICES"
+    elif "no kernel image" in str(error):
+        hint = "This torch is not made for it: choose another by CUDA_VISIBLE_DEVICES, or the CPU by -1"
+    return UserError(f"the GPU refused ({reason_of(error)})", hint=hint)
+
+
 _DISK = {
     errno.ENOSPC: (
         "the disk is full",
@@ -95,7 +110,7 @@ def _refusal(error: Exception) -> OSError | None:
 def explained(path: str | Path, doing: str = "writing") -> Iterator[None]:
     """Turn refusals of the operating system and of object stores inside the block into a `UserError` naming `path`.
 
-    A file that is not there stays a `FileNotFoundError`.
+    Refusals of a GPU become one too. A file that is not there stays a `FileNotFoundError`.
 
     Args:
         path: what is being read or written, for the message.
@@ -112,6 +127,8 @@ def explained(path: str | Path, doing: str = "writing") -> Iterator[None]:
             if isinstance(refusal, PermissionError) and doing != "writing":
                 hint = "Change its permissions, or choose another path"
             raise UserError(f"{what} while {doing}", where=refusal.filename or path, hint=hint) from error
+        if (of_gpu := _refusal_of_gpu(error)) is not None:
+            raise of_gpu from error
         if isinstance(error, FileNotFoundError) or not (_is_of_store(error) or _is_of_store(error.__cause__)):
             raise
         denied = isinstance(error, PermissionError) or re.search("credentials|AccessControl", str(error), re.I)

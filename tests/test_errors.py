@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from duologue.errors import UserError, explained
 
@@ -61,9 +62,30 @@ def test_links_that_lead_back_to_themselves_are_explained_however_python_says_it
         assert caught.value.where == str(tmp_path / "loop")
 
 
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "Free its memory"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "Free its memory"),
+        (RuntimeError("CUDA error: no kernel image is available for execution on the device\n"), "not made for"),
+        (RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nSearch for"), "nvidia-smi"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate`"), "nvidia-smi"),
+    ],
+)
+def test_refusals_of_a_gpu_are_explained(error, hint):
+    with pytest.raises(UserError) as caught, explained("out"):
+        raise error
+    assert caught.value.what == f"the GPU refused ({str(error).splitlines()[0]})"
+    assert caught.value.where is None and hint in caught.value.hint
+
+
+@pytest.mark.parametrize("said", ["mine", "the workers are out of memory", "deserialize an object of a CUDA device"])
+def test_other_errors_of_programs_pass(said):
+    with pytest.raises(RuntimeError, match=said), explained("out"):
+        raise RuntimeError(said)
+
+
 def test_other_errors_pass():
-    with pytest.raises(RuntimeError, match="mine"), explained("out"):
-        raise RuntimeError("mine")
     with pytest.raises(FileNotFoundError), explained("out"):
         raise FileNotFoundError(errno.ENOENT, "none")
     with pytest.raises(UserError, match="already told"), explained("out"):

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import apache_beam as beam
 import pytest
+import torch
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
@@ -178,6 +179,16 @@ def test_what_goes_wrong_in_what_was_left_comes_back_as_one_message(items: list[
     with pytest.raises(UserError) as caught:
         for_each(stumbles_late, items)
     assert str(caught.value) == "this cannot be had (item 7). Take another"
+
+
+def finds_no_memory(_: int) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_gpu_refuses_comes_back_as_one_message(workers: int) -> None:
+    with pytest.raises(UserError, match=r"the GPU refused \(CUDA out of memory.*CUDA_VISIBLE_DEVICES"):
+        for_each(finds_no_memory, [1, 2], workers=workers)
 
 
 def stumbles_or_is_closed(item: int) -> Generator[None, None, dict[str, int]]:
