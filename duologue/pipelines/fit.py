@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from duologue.tokenize.directory import make_ready
 from duologue.tokenize.fit import fit
 from duologue.tokenize.fit_hubert import fit_hubert
 from duologue.tokenize.importing import read_model
-from duologue.tokenize.tokenizer import MOST_UNITS
+from duologue.tokenize.tokenizer import MOST_UNITS, read_about
 
 # Longer recordings are looked at in pieces: the features of one are held whole.
 _PIECE_S = 600
@@ -80,7 +81,7 @@ def fit_tokenizer(
 
     Args:
         manifest: of recordings.
-        out: the tokenizer's directory; empty, not there, or what an interrupted fit left.
+        out: the tokenizer's directory; empty, not there, what an interrupted fit left, or what this very fit made.
         checkpoint: of a HuBERT model, as for `import_tokenizer`.
         layer: of the checkpoint, counted from 1.
         precision: "float32" or "bfloat16", of the checkpoint's computation.
@@ -89,7 +90,7 @@ def fit_tokenizer(
         frames: how many different frames k-means sees at most.
 
     Returns:
-        Frames, units used, perplexity, and how many recordings were used and left out.
+        Frames, units used, perplexity, and how many recordings were used and left out; `tokenizer.json` keeps them.
 
     Raises:
         UserError: an option is out of range, the manifest is of another kind, `out` holds something, or there is
@@ -109,14 +110,42 @@ def fit_tokenizer(
     if listed.card.kind != "recordings":
         raise UserError("a tokenizer is fitted on recordings", where=manifest, hint="Use `duologue manifest stereo`")
     model = None if checkpoint is None or layer is None else read_model(checkpoint, layer, precision)
+    asked = {
+        "manifest": listed.card.fingerprint,
+        "checkpoint_sha256": model and model.origin["checkpoint_sha256"],
+        "layer": layer,
+        "precision": model and precision,
+        "units": units,
+        "seed": seed,
+        "frames": frames,
+    }
+    if (done := _done_before(out, asked)) is not None:
+        return done
     make_ready(out)
     recordings = _Recordings(listed)
+
+    def noted() -> dict[str, Any]:
+        return {"recordings": recordings.used, "left_out": recordings.left_out, "asked": asked}
+
     if model is None:
-        report = fit(_channels(recordings), out, units=units, seed=seed, frames=frames)
+        report = fit(_channels(recordings), out, units=units, seed=seed, frames=frames, noted=noted)
     else:
         pieces = (piece for blocks in recordings for piece in _pieces(blocks))
-        report = fit_hubert(model, pieces, out, units=units, seed=seed, frames=frames)
-    return {**report, "recordings": recordings.used, "left_out": recordings.left_out}
+        report = fit_hubert(model, pieces, out, units=units, seed=seed, frames=frames, noted=noted)
+    return _told(report)
+
+
+def _done_before(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what was told of the fit of this very tokenizer, if it is there."""
+    with suppress(UserError):
+        report = read_about(out).get("fit")
+        if isinstance(report, dict) and report.get("asked") == asked:
+            return _told(report)
+    return None
+
+
+def _told(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in report.items() if name != "asked"}
 
 
 def _channels(recordings: _Recordings) -> Iterator[np.ndarray]:

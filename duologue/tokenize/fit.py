@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,13 @@ def usage(counts: np.ndarray) -> dict[str, Any]:
 
 
 def fit(
-    channels: Iterable[np.ndarray], directory: Path, *, units: int = 500, seed: int = 0, frames: int = 200_000
+    channels: Iterable[np.ndarray],
+    directory: Path,
+    *,
+    units: int = 500,
+    seed: int = 0,
+    frames: int = 200_000,
+    noted: Callable[[], Mapping[str, Any]] = dict,
 ) -> dict[str, Any]:
     """Fit a tokenizer and write its directory.
 
@@ -106,6 +112,7 @@ def fit(
         units: size of the vocabulary.
         seed: of the sampling and of k-means.
         frames: how many different frames k-means sees at most, drawn uniformly.
+        noted: what else `tokenizer.json` is to say of the fit; asked when all channels are read.
 
     Returns:
         What `tokenizer.json` says of the fit: frames, units used, and the perplexity of the units over the frames.
@@ -126,7 +133,7 @@ def fit(
     means = np.full((units, BINS), np.log(1e-5))
     for unit in np.flatnonzero(counts[1:]) + 1:
         means[unit] = spectra[assigned == unit].mean(axis=0)
-    report = {"frames": len(points), "seed": seed, **usage(counts)}
+    report = {"frames": len(points), "seed": seed, **usage(counts), **noted()}
     quantizer = save({"centroids": centroids})
     identity = {
         "kind": "mfcc-kmeans",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def fit_hubert(
     units: int,
     seed: int,
     frames: int,
+    noted: Callable[[], Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Fit k-means to a model's features and write the tokenizer's directory.
 
@@ -38,6 +39,7 @@ def fit_hubert(
         units: size of the vocabulary.
         seed: of the sampling and of k-means.
         frames: how many frames k-means sees at most, drawn uniformly from all channels.
+        noted: as for `fit`.
 
     Returns:
         Frames, seed, units used, and the perplexity of the units over the frames.
@@ -57,7 +59,7 @@ def fit_hubert(
     check_enough(points, units)
     centroids = clustered(points, units, seed).astype(np.float32)
     counts = torch.bincount(KMeans(torch.from_numpy(centroids))(torch.from_numpy(points)).long(), minlength=units)
-    report = {"frames": len(points), "seed": seed, **usage(counts.numpy())}
+    report = {"frames": len(points), "seed": seed, **usage(counts.numpy()), **noted()}
     about, files = describe(model, units, {"kind": "kmeans"}, {"centroids": centroids}, fit=report)
     write_tokenizer(out, about, files)
     return report

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +96,24 @@ def test_a_tokenizer_that_is_there_is_not_written_over(
     with pytest.raises(UserError, match="holds a tokenizer already"):
         fit_tokenizer(recordings, fitted[0], units=11)
     assert contents(fitted[0]) == before
+
+
+@pytest.mark.parametrize("of_hubert", [False, True])
+def test_a_fit_given_again_after_its_end_says_the_same_and_changes_nothing(
+    recordings: Path, checkpoint: str, tmp_path: Path, of_hubert: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "tokenizer"
+    options: dict[str, Any] = {"units": 8, **({"checkpoint": checkpoint, "layer": 2} if of_hubert else {})}
+    report = fit_tokenizer(recordings, out, **options)
+    before = contents(out)
+    # Nothing is read for it.
+    monkeypatch.setattr("duologue.pipelines.fit.Take", None)
+    assert fit_tokenizer(recordings, out, **options) == report
+    others = [{"seed": 1}, {"frames": 100}, {"units": 9}]
+    for other in [*others, {"layer": 1}, {"precision": "bfloat16"}] if of_hubert else others:
+        with pytest.raises(UserError, match="holds a tokenizer already"):
+            fit_tokenizer(recordings, out, **{**options, **other})
+    assert contents(out) == before
 
 
 def test_a_directory_with_other_files_is_refused(recordings: Path, tmp_path: Path) -> None:
