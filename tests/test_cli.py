@@ -109,7 +109,7 @@ WRONG: list[tuple[str, list[str]]] = [
     ("export lhotse {lab}/recordings --out {lab}/calls", ["another.wav"]),
     ("tokenizer fit {lab}/dialogues --out {out}", ["fitted on recordings"]),
     ("tokenizer fit {lab}/recordings --units 1 --out {out}", ["--units is 2 to 32768"]),
-    ("tokenizer fit {lab}/recordings --units 8 --out {lab}/tokenizer", ["holds a tokenizer already"]),
+    ("tokenizer fit {lab}/recordings --units 9 --out {lab}/tokenizer", ["holds a tokenizer already"]),
     ("synthesize {lab}/none --out {out}", ["no such directory", "none"]),
     ("synthesize {lab}/chats.jsonl --out {out}", ["this is a file", "duologue manifest"]),
     ("synthesize {lab}/empty --out {out}", ["no dataset.json"]),
