@@ -63,6 +63,8 @@ def test_killed_under_torchrun_and_started_again_a_run_is_the_unbroken_one(
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.format(compile=compiled))
 
+    # The name of this machine may have no address.
+    environment = {**ENVIRONMENT, "GLOO_SOCKET_IFNAME": "lo"}
     torchrun = [*TORCHRUN, str(processes), "-m", "duologue", "train"]
     run, unbroken, log = tmp_path / "run", tmp_path / "unbroken", tmp_path / "log.txt"
 
@@ -70,7 +72,7 @@ def test_killed_under_torchrun_and_started_again_a_run_is_the_unbroken_one(
         arguments = ["--recipe", recipe, "--data", data, "--valid", valid, "--out", out]
         # A pipe would stay open until the last of all processes has ended.
         with log.open("wb") as file:
-            return subprocess.Popen([*command, *map(str, arguments)], env=ENVIRONMENT, stderr=file)
+            return subprocess.Popen([*command, *map(str, arguments)], env=environment, stderr=file)
 
     for checkpoint in ("checkpoint-000005", "checkpoint-000025"):
         killed = start(torchrun, run)
