@@ -82,15 +82,31 @@ def train(
             try:
                 _run(recipe, start, out, boards, world)
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                refusal = _refusal(error, recipe)
+                if refusal is None:
                     raise
-                raise UserError(
-                    f"the memory of the GPU does not suffice ({reason_of(error)})",
-                    where=recipe.name,
-                    hint="Lower micro_batch, set activation_checkpointing, or use more GPUs; the run goes on from "
-                    "its last checkpoint",
-                ) from error
+                raise refusal from error
         return world.share(_result(out, start.step >= start.steps) if world.first else None)
+
+
+def _refusal(error: RuntimeError, recipe: Recipe) -> UserError | None:
+    """Return what an error of torch's means to the user, if it is one that a recipe can avoid."""
+    if is_out_of_memory(error):
+        return UserError(
+            f"the memory of the GPU does not suffice ({reason_of(error)})",
+            where=recipe.name,
+            hint="Lower micro_batch, set activation_checkpointing, or use more GPUs; the run goes on from its last "
+            "checkpoint",
+        )
+    # Only what compiles needs to have the module of these errors imported, which takes its time.
+    if any(kind.__module__ == "torch._dynamo.exc" for kind in type(error).__mro__):
+        return UserError(
+            f"torch.compile failed ({reason_of(error)})",
+            where=recipe.name,
+            hint="It needs a C++ compiler and Python's headers (g++ and python3-dev); compile = false does without, "
+            "for the same results",
+        )
+    return None
 
 
 @dataclass(frozen=True)

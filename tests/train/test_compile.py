@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +19,8 @@ from duologue.train.data import collate
 from duologue.train.llama import PackedLlama
 from duologue.train.model import token_losses
 from duologue.train.optimizer import adamw
-from tests.train.toy import SIZES, UNITS, build_model, pack, recipe
+from tests.commands import ENVIRONMENT, PROGRAM, RECIPE
+from tests.train.toy import SIZES, UNITS, build_model, pack, recipe, write_set
 
 VOCABULARY = Vocabulary.byte_level(units=UNITS)
 
@@ -106,3 +110,19 @@ def test_adamw_in_half_the_memory_is_one_program_that_gives_the_same(programs: l
         assert not torch.equal(ends[1][name], value)
     # One each for what has one dimension and what is a view of two.
     assert len(programs) <= 2
+
+
+def test_where_no_compiler_is_found_one_message_says_how_to_do_without(tmp_path: Path) -> None:
+    data, settings = write_set(tmp_path / "data", stage=1), tmp_path / "recipe.toml"
+    settings.write_text(RECIPE.replace("[model]", "compile = true\n\n[model]"))
+    environment = {**ENVIRONMENT, "PATH": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    environment.pop("CXX", None)
+    arguments = ["train", "--recipe", settings, "--data", data, "--out", tmp_path / "run"]
+    command = [sys.executable, *PROGRAM, *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 2
+    *_, last = ended.stderr.splitlines()
+    assert last.startswith("duologue: error: torch.compile failed (")
+    assert "compile = false" in last and "Traceback" not in ended.stderr
+    settings.write_text(RECIPE)
+    assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
