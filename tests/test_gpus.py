@@ -62,6 +62,11 @@ def test_run_info_says_why_torch_uses_none_unless_they_are_hidden(
     assert ended.stderr == ""
 
 
+def test_run_info_says_that_those_that_were_chosen_are_not_there() -> None:
+    ended = ran({**ENVIRONMENT, "CUDA_VISIBLE_DEVICES": "99"}, "run-info", "--json")
+    assert json.loads(ended.stdout)["notes"] == ["CUDA_VISIBLE_DEVICES is 99, and torch finds no such GPU"]
+
+
 def test_workers_say_that_they_compute_on_the_cpu(lab: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     checkpoint, centroids = save_hugging_face(hubert("25 Hz"), tmp_path / "hubert"), tmp_path / "centroids.npy"
     np.save(centroids, np.random.default_rng(0).standard_normal((UNITS, DIM), np.float32))
