@@ -34,12 +34,15 @@ def _heard_or_not() -> Iterator[None]:
 
 
 _apart: TextIO | None = None
+# What clears the line that another process's bar stands in; it is drawn again below.
+_CLEARED = "\r\x1b[K"
 
 
 def say(text: str) -> None:
     """Print a line for the person watching, on standard error: standard output is for results."""
     with _heard_or_not():
-        print(text, file=_apart or sys.stderr, flush=True)
+        before = _CLEARED if _apart is not None and _apart.isatty() else ""
+        print(f"{before}{text}", file=_apart or sys.stderr, flush=True)
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import io
 import re
 import sys
 import threading
@@ -29,6 +30,20 @@ def test_what_is_said_is_heard_where_libraries_are_not(capsys):
         say("ours")
     say("ours again")
     assert capsys.readouterr() == ("", "ours\nours again\n")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_a_worker_says_takes_the_place_of_the_bar(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with said_alone():
+        say("ours")
+    say("ours again")
+    assert terminal.getvalue() == "\r\x1b[Kours\nours again\n"
 
 
 def test_work_is_told_in_plain_lines_where_there_is_no_terminal(capsys, every_line):
