@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import LlamaConfig
 
-from duologue.errors import UserError, explained
+from duologue.errors import UserError, explained, reason_of
 from duologue.formats.publish import sync_directory, sync_file
 from duologue.formats.temporary import TEMPORARY
 from duologue.formats.vocabulary import Vocabulary
@@ -26,6 +26,18 @@ from duologue.train.checkpoint import MODEL, OPTIMIZER, TRAINER, checkpoint_name
 from duologue.train.parallel import World
 
 _LOOK_S = 0.02
+
+
+@contextmanager
+def _roomy() -> Iterator[None]:
+    # Of pinned memory, CUDA says only that memory is out, which would be taken for its own.
+    try:
+        yield
+    except RuntimeError as error:
+        raise UserError(
+            f"the memory of this machine does not hold a checkpoint's copy of the run's state ({reason_of(error)})",
+            hint="Share the run among more machines, or take one with more memory; the same command goes on",
+        ) from error
 
 
 class Saver:
@@ -85,11 +97,12 @@ class Saver:
             about: what goes into `trainer.json`; "step" is in it, the number of steps taken.
 
         Raises:
-            UserError: the last one failed.
+            UserError: the last one failed, or the memory does not hold the copy.
         """
         self.wait()
-        self._copy(MODEL, model)
-        self._copy(OPTIMIZER, optimizer)
+        with self._world.agreeing():
+            self._copy(MODEL, model)
+            self._copy(OPTIMIZER, optimizer)
         if self._world.device.type == "cuda":
             torch.cuda.synchronize()
         self._own_done.clear()
@@ -116,7 +129,10 @@ class Saver:
         for name, tensor in tensors.items():
             if name not in copies:
                 # Pinned, so that a GPU writes into it at full speed.
-                copies[name] = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda, requires_grad=False)
+                with _roomy():
+                    copies[name] = torch.empty_like(
+                        tensor, device="cpu", pin_memory=tensor.is_cuda, requires_grad=False
+                    )
             copies[name].copy_(tensor.detach(), non_blocking=True)
 
     def _write(self, about: dict[str, Any]) -> None:

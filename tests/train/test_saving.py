@@ -29,9 +29,9 @@ ABOUT = {"step": 1, "tokens": 1, "run": "r", "data": {}}
 class Meeting:
     """Where the sides come together to agree."""
 
-    def __init__(self) -> None:
+    def __init__(self, sides: int = 2) -> None:
         self.errors: dict[int, UserError | None] = {}
-        self.barrier = threading.Barrier(2, timeout=20)
+        self.barrier = threading.Barrier(sides, timeout=20)
 
 
 @dataclass(frozen=True)
@@ -110,5 +110,18 @@ def test_what_others_write_after_the_first_process_could_not_is_not_left_behind(
 
 
 def test_a_checkpoint_that_a_lost_process_took_part_in_is_given_up(tmp_path: Path) -> None:
-    _save(tmp_path, Side(0, 2, torch.device("cpu")), RuntimeError("gloo: connection closed"))
+    _save(tmp_path, Side(0, 2, torch.device("cpu"), Meeting(sides=1)), RuntimeError("gloo: connection closed"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_memory_that_does_not_hold_the_copy_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(tensor: Tensor, **options: Any) -> Tensor:
+        raise RuntimeError("CUDA error: out of memory\nSearch for it")
+
+    monkeypatch.setattr(torch, "empty_like", full)
+    side = Side(0, 1, torch.device("cpu"), Meeting(sides=1))
+    saver = Saver(tmp_path, side, LlamaConfig(), Vocabulary.byte_level(units=5), keep=2)
+    with pytest.raises(UserError, match=r"memory of this machine .* \(CUDA error: out of memory\)") as caught, saver:
+        saver.save({"w": torch.zeros(2)}, {}, ABOUT)
+    assert "more machines" in str(caught.value)
     assert not list(tmp_path.iterdir())
