@@ -19,7 +19,7 @@ from duologue.synth.timeline import Placed, place, render
 from duologue.synth.voices import choose_voices
 
 # Version of what is spoken how: text rules, sentences, gaps, what passes for speech. Raise it when they change.
-_RULES = 5
+_RULES = 6
 # What a text becomes depends on these too: sentencex 1.0.26 and 1.0.27 end other sentences than those before.
 _TEXT_LIBRARIES = ("emoji", "markdown-it-py", "num2words", "sentencex")
 # A character is about 65 ms of speech: these are a good half hour and some 20 minutes.

@@ -208,6 +208,8 @@ _RULES: tuple[_Rule, ...] = tuple(
         (rf"(?<![\w-])({_alternatives(dict(NUMBERED))})\.\s?(?=\d)", lambda m: f"{NUMBERED[m[1]]} "),
         (r"\b[Vv]ol\s?(?=\d)", lambda m: "volume "),
         (r"(?<!\d)(?<!\d )\b(?:feat|ft)\.(?=\s+[A-Z])", lambda m: "featuring"),
+        # In an equation it is a fraction.
+        (r"(?i:(?<![\w/=+-])(?<![=+-] )b/c(?![\w/'-]|\s?[=+]))", lambda m: "because"),
         (rf"(?i:(?<![\w/])(?:{_alternatives(dict(SHORTHAND))})(?![\w/'-]))", lambda m: SHORTHAND[m[0].lower()]),
         # Contractions as they are mistyped: 'I"m', "that;s".
         (r"(?<=[A-Za-z])[\";](?=(?:m|s|t|re|ve|ll|d)\b)|(?<=\d)[\";](?=s\b)|(?<=\d0),(?=s\b)", lambda m: "'"),
