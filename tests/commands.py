@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,13 @@ def call(*arguments: object) -> int:
     finally:
         sys.argv = before
     raise AssertionError("the command line always ends by SystemExit")
+
+
+def call_apart(environment: Mapping[str, str], *arguments: object) -> Ended:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, *PROGRAM, *map(str, arguments)]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    return Ended(process.returncode, process.stdout, process.stderr)
 
 
 Command = Callable[..., Ended]

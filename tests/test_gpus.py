@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from duologue.tokenize.importing import import_tokenizer
-from tests.commands import ENVIRONMENT, PROGRAM
-from tests.tokenize.making import DIM, UNITS, hubert, save_hugging_face
+from tests.commands import ENVIRONMENT, call_apart
+from tests.tokenize.making import import_random
 
 # CUDA 12.4, to a torch made for CUDA 13. What else CUDA looks up in a driver fails.
 _DRIVER = """
@@ -46,45 +43,38 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return there
 
 
-def ran(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *PROGRAM, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
-
-
 @pytest.mark.parametrize(("hidden", "notes"), [({}, 1), ({"CUDA_VISIBLE_DEVICES": "-1"}, 0)])
 def test_run_info_says_why_torch_uses_none_unless_they_are_hidden(
     environment: dict[str, str], hidden: dict[str, str], notes: int
 ) -> None:
-    ended = ran({**environment, **hidden}, "run-info", "--json")
-    about = json.loads(ended.stdout)
+    ended = call_apart({**environment, **hidden}, "run-info", "--json")
+    about = json.loads(ended.out)
     assert about["gpus"] == [] and len(about["notes"]) == notes
     assert all(note.startswith(WHY) and "Triggered" not in note for note in about["notes"])
-    assert ended.stderr == ""
+    assert ended.err == ""
 
 
 def test_run_info_says_that_those_that_were_chosen_are_not_there() -> None:
-    ended = ran({**ENVIRONMENT, "CUDA_VISIBLE_DEVICES": "99"}, "run-info", "--json")
-    assert json.loads(ended.stdout)["notes"] == ["CUDA_VISIBLE_DEVICES is 99, and torch finds no such GPU"]
+    ended = call_apart({**ENVIRONMENT, "CUDA_VISIBLE_DEVICES": "99"}, "run-info", "--json")
+    assert json.loads(ended.out)["notes"] == ["CUDA_VISIBLE_DEVICES is 99, and torch finds no such GPU"]
 
 
 def test_workers_say_that_they_compute_on_the_cpu(lab: Path, tmp_path: Path, environment: dict[str, str]) -> None:
-    checkpoint, centroids = save_hugging_face(hubert("25 Hz"), tmp_path / "hubert"), tmp_path / "centroids.npy"
-    np.save(centroids, np.random.default_rng(0).standard_normal((UNITS, DIM), np.float32))
-    import_tokenizer(str(checkpoint), str(centroids), tmp_path / "tok", layer=2)
-    arguments = ["tokenize", lab / "recordings", "--tokenizer", tmp_path / "tok", "--out", tmp_path / "units"]
-    ended = ran(environment, *arguments, "--workers", 2)
-    assert ended.returncode == 0, ended.stderr
-    assert f"computing on the CPU: {WHY}" in ended.stderr and "UserWarning" not in ended.stderr
+    tokenizer = import_random(tmp_path)
+    arguments = ["tokenize", lab / "recordings", "--tokenizer", tokenizer, "--out", tmp_path / "units"]
+    ended = call_apart(environment, *arguments, "--workers", 2)
+    assert ended.code == 0, ended.err
+    assert f"computing on the CPU: {WHY}" in ended.err and "UserWarning" not in ended.err
 
 
 def test_a_trainer_alone_says_it_and_of_several_processes_none_begins(
     lab: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     arguments = ["train", "--recipe", lab / "recipe.toml", "--data", lab / "stage1", "--out", tmp_path / "run"]
-    several = ran({**environment, "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, *arguments)
-    assert several.returncode == 2
-    assert several.stderr.startswith(f"duologue: error: {WHY}")
-    assert "CUDA_VISIBLE_DEVICES=-1" in several.stderr and several.stderr.count("\n") == 1
-    alone = ran(environment, *arguments)
-    assert alone.returncode == 0, alone.stderr
-    assert f"training on the CPU: {WHY}" in alone.stderr and "UserWarning" not in alone.stderr
+    several = call_apart({**environment, "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, *arguments)
+    assert several.code == 2
+    assert several.err.startswith(f"duologue: error: {WHY}")
+    assert "CUDA_VISIBLE_DEVICES=-1" in several.err and several.err.count("\n") == 1
+    alone = call_apart(environment, *arguments)
+    assert alone.code == 0, alone.err
+    assert f"training on the CPU: {WHY}" in alone.err and "UserWarning" not in alone.err

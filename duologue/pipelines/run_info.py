@@ -72,7 +72,9 @@ def run_info(workers: int = 1, flags: Sequence[str] = ()) -> dict[str, Any]:
         notes = list(_notes_here(workers, about["cores"], count))
     else:
         notes = list(_notes_elsewhere(runner, options))
-    return {**about, "notes": [*notes, *([trouble] if trouble else [])]}
+    if trouble:
+        notes.append(trouble)
+    return {**about, "notes": notes}
 
 
 def _described(count: int) -> list[dict[str, Any]]:

@@ -28,12 +28,12 @@ from duologue.train.parallel import World
 _LOOK_S = 0.02
 
 
-@contextmanager
-def _roomy() -> Iterator[None]:
-    # Of pinned memory, CUDA says only that memory is out, which would be taken for its own.
+def _memory_like(tensor: Tensor) -> Tensor:
     try:
-        yield
+        # Pinned, so that a GPU writes into it at full speed.
+        return torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda, requires_grad=False)
     except RuntimeError as error:
+        # Of pinned memory, CUDA says only that memory is out, which would be taken for its own.
         raise UserError(
             f"the memory of this machine does not hold a checkpoint's copy of the run's state ({reason_of(error)})",
             hint="Share the run among more machines, or take one with more memory; the same command goes on",
@@ -128,11 +128,7 @@ class Saver:
         copies = self._copies[kind]
         for name, tensor in tensors.items():
             if name not in copies:
-                # Pinned, so that a GPU writes into it at full speed.
-                with _roomy():
-                    copies[name] = torch.empty_like(
-                        tensor, device="cpu", pin_memory=tensor.is_cuda, requires_grad=False
-                    )
+                copies[name] = _memory_like(tensor)
             copies[name].copy_(tensor.detach(), non_blocking=True)
 
     def _write(self, about: dict[str, Any]) -> None:

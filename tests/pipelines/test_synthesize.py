@@ -39,11 +39,10 @@ from duologue.synth.espeak import EspeakEngine
 from duologue.synth.shape import Shape
 from duologue.synth.voices import choose_voices
 from duologue.tokenize.devices import own_device
-from duologue.tokenize.importing import import_tokenizer
 from duologue.tokenize.tokenizer import load_tokenizer
 from tests.pipelines.comparing import contents, samples
 from tests.synth import tiny_vits
-from tests.tokenize.making import DIM, hubert, save_hugging_face
+from tests.tokenize.making import import_random
 
 KEPT = Settings(keep_audio=True)
 
@@ -119,10 +118,7 @@ def test_vits_and_hubert_killed_with_two_workers_and_run_again_give_the_same_byt
 ) -> None:
     # Workers take a GPU where they see one.
     assert own_device().startswith(device)
-    np.save(tmp_path / "centroids.npy", np.random.default_rng(0).standard_normal((40, DIM), np.float32))
-    checkpoint = save_hugging_face(hubert("25 Hz"), tmp_path / "hubert")
-    tokenizer = tmp_path / "tokenizer"
-    import_tokenizer(str(checkpoint), str(tmp_path / "centroids.npy"), tokenizer, layer=2)
+    tokenizer = import_random(tmp_path, units=40)
     choice = EngineChoice("coqui", model=str(slow_vits(tmp_path)), licence="Apache-2.0")
     settings = Settings(choice, tokenizer=str(tokenizer), keep_audio=True)
     card = synthesize(dialogues, tmp_path / "unbroken", settings, rows_per_shard=2)

@@ -10,6 +10,8 @@ import torch
 from sklearn.cluster import KMeans
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
+from duologue.tokenize.importing import import_tokenizer
+
 DIM = 48
 UNITS = 12
 _KERNELS, _STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
@@ -57,3 +59,11 @@ def save_hugging_face(model: HubertModel, directory: Path, *, do_normalize: bool
 def kmeans(dim: int = DIM) -> KMeans:
     """Return a fitted k-means of scikit-learn."""
     return KMeans(UNITS, n_init=1, random_state=0).fit(np.random.default_rng(0).standard_normal((200, dim)))
+
+
+def import_random(directory: Path, units: int = UNITS) -> Path:
+    """Make the tokenizer `tokenizer` of a model at 25 Hz and of centroids, both random, and return its directory."""
+    checkpoint, centroids = save_hugging_face(hubert("25 Hz"), directory / "hubert"), directory / "centroids.npy"
+    np.save(centroids, np.random.default_rng(0).standard_normal((units, DIM), np.float32))
+    import_tokenizer(str(checkpoint), str(centroids), directory / "tokenizer", layer=2)
+    return directory / "tokenizer"

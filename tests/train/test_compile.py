@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from duologue.train.data import collate
 from duologue.train.llama import PackedLlama
 from duologue.train.model import token_losses
 from duologue.train.optimizer import adamw
-from tests.commands import ENVIRONMENT, PROGRAM, RECIPE
+from tests.commands import ENVIRONMENT, RECIPE, call_apart, refused
 from tests.train.toy import SIZES, UNITS, build_model, pack, recipe, write_set
 
 VOCABULARY = Vocabulary.byte_level(units=UNITS)
@@ -118,11 +116,7 @@ def test_where_no_compiler_is_found_one_message_says_how_to_do_without(tmp_path:
     environment = {**ENVIRONMENT, "PATH": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     environment.pop("CXX", None)
     arguments = ["train", "--recipe", settings, "--data", data, "--out", tmp_path / "run"]
-    command = [sys.executable, *PROGRAM, *map(str, arguments)]
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert ended.returncode == 2
-    *_, last = ended.stderr.splitlines()
-    assert last.startswith("duologue: error: torch.compile failed (")
-    assert "compile = false" in last and "Traceback" not in ended.stderr
+    message = refused(call_apart(environment, *arguments), "compile = false")
+    assert message.startswith("duologue: error: torch.compile failed (")
     settings.write_text(RECIPE)
-    assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
+    assert call_apart(environment, *arguments).code == 0
